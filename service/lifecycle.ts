@@ -1,0 +1,49 @@
+import type { Logger } from "pino";
+
+/** A part of a running program. */
+export interface Service {
+  readonly name: string;
+  /** Resolves once the service does its work. */
+  start(): Promise<void>;
+  /** Refuses new work, drains, flushes, closes. Safe to call after a failed start. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts services in order and stops them in reverse. A failed start stops what had started, then rejects with
+ * the cause. `stop` never rejects: it stops everything it can and logs what failed.
+ */
+export class Lifecycle {
+  readonly #started: Service[] = [];
+  readonly #log: Logger;
+  #stopping: Promise<void> | undefined;
+
+  constructor(dependencies: { log: Logger }) {
+    this.#log = dependencies.log;
+  }
+
+  async start(service: Service): Promise<void> {
+    this.#started.push(service);
+    try {
+      await service.start();
+    } catch (cause) {
+      await this.stop();
+      throw cause;
+    }
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stopAll();
+    return this.#stopping;
+  }
+
+  async #stopAll(): Promise<void> {
+    for (const service of this.#started.toReversed()) {
+      try {
+        await service.stop();
+      } catch (error) {
+        this.#log.error({ err: error, service: service.name }, "service did not stop in order");
+      }
+    }
+  }
+}

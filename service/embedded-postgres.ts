@@ -147,7 +147,7 @@ export class EmbeddedPostgres implements Service {
         env: { LC_ALL: "C", PATH: "/usr/bin:/bin", TZ: "UTC" },
       });
     } catch (cause) {
-      const stderr = String((cause as { stderr?: string }).stderr ?? "").trim();
+      const stderr = ((cause as { stderr?: string }).stderr ?? "").trim();
       const log = await readFile(join(this.#dataDir, "server.log"), "utf8").catch(() => "");
       const detail = [stderr, ...log.trim().split("\n").slice(-5)].filter((line) => line !== "").join("; ");
       throw new GridrootError("postgres-failed", `${program} failed: ${detail}`, { cause });

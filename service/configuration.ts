@@ -1,0 +1,264 @@
+import { choice, integer, secret, text, url, type Values } from "./settings.ts";
+
+const DAY_S = 86_400;
+
+/** Every environment variable that Gridroot reads begins so. */
+export const SETTINGS_PREFIX = "GRIDROOT_";
+
+/**
+ * All settings of the program. What describes a utility (regions, authorities, interval, caps) is in the grid file,
+ * see service/grid.ts; what describes this machine or deployment is here.
+ */
+export const SETTINGS = {
+  dataDir: text({
+    name: "GRIDROOT_DATA_DIR",
+    default: ".gridroot",
+    sentence: "Folder of everything that the embedded profile keeps: database, chain journal, keys, log.",
+  }),
+  gridFile: text({
+    name: "GRIDROOT_GRID_FILE",
+    default: "",
+    sentence:
+      "Grid file with regions, utilities, authorities, interval and caps; empty takes the Thai example.",
+  }),
+  logLevel: choice({
+    name: "GRIDROOT_LOG_LEVEL",
+    of: ["trace", "debug", "info", "warn", "error", "silent"],
+    default: "info",
+    sentence: "Least level that is logged.",
+  }),
+  logFile: text({
+    name: "GRIDROOT_LOG_FILE",
+    default: "",
+    sentence:
+      "File to log to; empty logs to standard error, or to gridroot.log in the data folder under `start`.",
+  }),
+
+  postgresUrl: url({
+    name: "GRIDROOT_POSTGRES_URL",
+    schemes: ["postgres", "postgresql"],
+    default: "",
+    sentence: "PostgreSQL server of ledger, log, series and jobs; empty starts the embedded one.",
+  }),
+  postgresPort: integer({
+    name: "GRIDROOT_POSTGRES_PORT",
+    min: 0,
+    max: 65_535,
+    default: 0,
+    sentence: "Loopback port of the embedded PostgreSQL; 0 takes a free one.",
+  }),
+
+  mqttHost: text({
+    name: "GRIDROOT_MQTT_HOST",
+    default: "127.0.0.1",
+    sentence: "Address on which meters connect.",
+  }),
+  mqttPort: integer({
+    name: "GRIDROOT_MQTT_PORT",
+    min: 1,
+    max: 65_535,
+    default: 1883,
+    sentence: "Port on which meters connect.",
+  }),
+  ingestWorkers: integer({
+    name: "GRIDROOT_INGEST_WORKERS",
+    min: 1,
+    max: 64,
+    default: 1,
+    sentence: "Ingest processes that share the MQTT port.",
+  }),
+  ingestMaxConnections: integer({
+    name: "GRIDROOT_INGEST_MAX_CONNECTIONS",
+    min: 1,
+    max: 1_000_000,
+    default: 18_000,
+    sentence: "Connections that one ingest process accepts; a process may open about 20,000 files.",
+  }),
+  ingestMaxInFlight: integer({
+    name: "GRIDROOT_INGEST_MAX_IN_FLIGHT",
+    min: 1,
+    max: 1_000_000,
+    default: 20_000,
+    sentence: "Publishes that one ingest process holds unacknowledged; above it reading stops.",
+  }),
+  ingestMaxInFlightPerClient: integer({
+    name: "GRIDROOT_INGEST_MAX_IN_FLIGHT_PER_CLIENT",
+    min: 1,
+    max: 65_535,
+    default: 32,
+    sentence: "Publishes of one meter that are held unacknowledged; above it its socket is not read.",
+  }),
+  appendMaxDelayMs: integer({
+    name: "GRIDROOT_APPEND_MAX_DELAY_MS",
+    min: 0,
+    max: 1000,
+    default: 2,
+    sentence: "How long a group commit waits for more publishes.",
+  }),
+  appendMaxRecords: integer({
+    name: "GRIDROOT_APPEND_MAX_RECORDS",
+    min: 1,
+    max: 100_000,
+    default: 5000,
+    sentence: "Publishes that one group commit holds at the most.",
+  }),
+  appendTimeoutMs: integer({
+    name: "GRIDROOT_APPEND_TIMEOUT_MS",
+    min: 100,
+    max: 60_000,
+    default: 5000,
+    sentence:
+      "When the log has not answered an append for so long, its meters are disconnected unacknowledged.",
+  }),
+  clockAheadMaxS: integer({
+    name: "GRIDROOT_CLOCK_AHEAD_MAX_S",
+    min: 0,
+    max: DAY_S,
+    default: 60,
+    sentence: "How far a reading's time may lie ahead of ingest's clock.",
+  }),
+  clockBehindMaxS: integer({
+    name: "GRIDROOT_CLOCK_BEHIND_MAX_S",
+    min: 900,
+    max: 366 * DAY_S,
+    default: 30 * DAY_S,
+    sentence: "How old a reading may be when it is received.",
+  }),
+  clockSource: choice({
+    name: "GRIDROOT_CLOCK_SOURCE",
+    of: ["system", "parent"],
+    default: "system",
+    sentence:
+      "Whose clock ingest checks readings against: the machine's, or the parent process's in a demonstration.",
+  }),
+
+  partitionsPerRegion: integer({
+    name: "GRIDROOT_PARTITIONS_PER_REGION",
+    min: 1,
+    max: 1024,
+    default: 2,
+    sentence: "Partitions of each region's topic in the log; fixed once the topic exists.",
+  }),
+  sealGraceMs: integer({
+    name: "GRIDROOT_SEAL_GRACE_MS",
+    min: 0,
+    max: 3_600_000,
+    default: 30_000,
+    sentence: "How long a seal waits for meters that have not reported past the interval's end.",
+  }),
+  flushEveryMs: integer({
+    name: "GRIDROOT_FLUSH_EVERY_MS",
+    min: 100,
+    max: 600_000,
+    default: 30_000,
+    sentence: "How often the aggregator writes meter states when no seal waits for them.",
+  }),
+  flushEveryRecords: integer({
+    name: "GRIDROOT_FLUSH_EVERY_RECORDS",
+    min: 1,
+    max: 10_000_000,
+    default: 200_000,
+    sentence: "After how many records the aggregator writes meter states when no seal waits for them.",
+  }),
+  rawRetentionDays: integer({
+    name: "GRIDROOT_RAW_RETENTION_DAYS",
+    min: 31,
+    max: 36_500,
+    default: 90,
+    sentence: "How long readings are kept in the series.",
+  }),
+  rollupRetentionDays: integer({
+    name: "GRIDROOT_ROLLUP_RETENTION_DAYS",
+    min: 31,
+    max: 36_500,
+    default: 3650,
+    sentence: "How long 15 minute, hourly and daily rollups are kept.",
+  }),
+
+  httpHost: text({
+    name: "GRIDROOT_HTTP_HOST",
+    default: "127.0.0.1",
+    sentence: "Address of the HTTP interface.",
+  }),
+  httpPort: integer({
+    name: "GRIDROOT_HTTP_PORT",
+    min: 1,
+    max: 65_535,
+    default: 8080,
+    sentence: "Port of the HTTP interface.",
+  }),
+  apiUrl: url({
+    name: "GRIDROOT_API_URL",
+    schemes: ["http", "https"],
+    default: "",
+    sentence: "Where an authority finds the HTTP interface; empty is this machine's.",
+  }),
+
+  chainRpcUrl: url({
+    name: "GRIDROOT_CHAIN_RPC_URL",
+    schemes: ["http", "https"],
+    default: "",
+    sentence: "JSON-RPC endpoint of the chain; empty starts a local chain.",
+  }),
+  chainPort: integer({
+    name: "GRIDROOT_CHAIN_PORT",
+    min: 1,
+    max: 65_535,
+    default: 8545,
+    sentence: "Loopback port of the local chain.",
+  }),
+  contractAddress: text({
+    name: "GRIDROOT_CONTRACT_ADDRESS",
+    default: "",
+    sentence: "Settlement contract; empty deploys one on the local chain.",
+  }),
+  confirmations: integer({
+    name: "GRIDROOT_CONFIRMATIONS",
+    min: 1,
+    max: 10_000,
+    default: 4,
+    sentence: "Blocks, its own included, after which a settlement counts as final.",
+  }),
+  feeCeilingGwei: integer({
+    name: "GRIDROOT_FEE_CEILING_GWEI",
+    min: 1,
+    max: 1_000_000,
+    default: 500,
+    sentence: "Highest fee per gas that the relayer offers.",
+  }),
+  relayerKey: secret({
+    name: "GRIDROOT_RELAYER_KEY",
+    sentence: "Private key that pays for settlements; the embedded profile makes its own.",
+  }),
+  authorityName: text({
+    name: "GRIDROOT_AUTHORITY",
+    default: "",
+    sentence: "Which authority of the grid file a process with role authority is.",
+  }),
+  authorityKey: secret({
+    name: "GRIDROOT_AUTHORITY_KEY",
+    sentence: "Private key with which that authority attests; the embedded profile makes its own.",
+  }),
+
+  seed: text({
+    name: "GRIDROOT_SEED",
+    default: "gridroot",
+    sentence: "Seed of the simulated meters.",
+  }),
+  simulatedMetersPerRegion: integer({
+    name: "GRIDROOT_SIMULATED_METERS_PER_REGION",
+    min: 0,
+    max: 5000,
+    default: 30,
+    sentence: "Simulated meters in each region under `start`.",
+  }),
+  faultPoint: text({
+    name: "GRIDROOT_FAULT_POINT",
+    default: "",
+    sentence:
+      "Crash tests only: the named step, and after a colon which pass of it, at which the process kills itself.",
+  }),
+} as const;
+
+/** The settings as read. */
+export type Settings = Values<typeof SETTINGS>;

@@ -8,8 +8,8 @@ import { fileURLToPath } from "node:url";
 
 const REQUIRED_MAJOR = 24;
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-// The published package is compiled; the repository runs its sources.
-const main = [join(root, "dist", "main.js"), join(root, "main.js"), join(root, "main.ts")].find(existsSync);
+// The repository runs its sources; the published package holds what was compiled from them.
+const main = [join(root, "main.ts"), join(root, "dist", "main.js")].find(existsSync);
 
 if (Number(process.versions.node.split(".")[0]) >= REQUIRED_MAJOR) {
   process.argv[1] = main;

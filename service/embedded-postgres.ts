@@ -60,15 +60,28 @@ export class EmbeddedPostgres implements Service {
     const running = await runningPort(this.#dataDir);
     const port = running ?? (this.#options.port === 0 ? await freePort() : this.#options.port);
     if (running === undefined) await this.#launch(port);
-    const password = (await readFile(join(this.#dataDir, "password"), "utf8")).trim();
-    this.#url = `postgres://gridroot:${password}@127.0.0.1:${port}/gridroot`;
-    await ensureDatabase(this.#url);
+    await ensureDatabase(await this.#useUrl(port));
+  }
+
+  /** Connects to a server that already runs on the folder, and starts none; whether there was one. */
+  async attach(): Promise<boolean> {
+    this.#owner = await ownerUnderRoot();
+    await this.#choosePlaces();
+    const port = await runningPort(this.#dataDir);
+    if (port !== undefined) await this.#useUrl(port);
+    return port !== undefined;
   }
 
   async stop(): Promise<void> {
     if (this.#url === undefined) return;
     await this.#pgCtl("stop", "-m", "fast");
     this.#url = undefined;
+  }
+
+  async #useUrl(port: number): Promise<string> {
+    const password = (await readFile(join(this.#dataDir, "password"), "utf8")).trim();
+    this.#url = `postgres://gridroot:${password}@127.0.0.1:${port}/gridroot`;
+    return this.#url;
   }
 
   async #choosePlaces(): Promise<void> {

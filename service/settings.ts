@@ -158,3 +158,11 @@ export function exampleEnvironment(settings: Readonly<Record<string, Setting<unk
     ...entries,
   ].join("\n");
 }
+
+/** The environment that reads back as these values: what a child process is given. */
+export function environmentOf<S extends Readonly<Record<string, Setting<unknown>>>>(
+  settings: S,
+  values: Values<S>,
+): Record<string, string> {
+  return Object.fromEntries(Object.entries(settings).map(([key, { name }]) => [name, String(values[key])]));
+}

@@ -1,0 +1,316 @@
+import type { Result } from "ethers/abi";
+import type { BlockTag, Provider, Signer, TransactionResponse } from "ethers/providers";
+import { JsonRpcProvider, Network } from "ethers/providers";
+import { concat } from "ethers/utils";
+import type { IndexedLeaf, ProofNode } from "../domain/settlement/merkle-sum-tree.ts";
+import { contentHash } from "../domain/settlement/message.ts";
+import type { Hex, Settlement } from "../domain/settlement/settlement.ts";
+import { type Wh, wh } from "../domain/metering/units.ts";
+import { GridrootError } from "../service/errors.ts";
+import { settlementInterface } from "./artifact.ts";
+import { contractError } from "./contract-errors.ts";
+
+export { contractError, contractErrorCode } from "./contract-errors.ts";
+
+/** Where a region's next settlement has to continue. */
+export interface RegionTip {
+  readonly round: number;
+  /** Unix seconds; 0 before the region's first settlement, as are the root and the totals. */
+  readonly interval: number;
+  readonly root: Hex;
+  readonly cumulativeCreditWh: Wh;
+  readonly cumulativeDebitWh: Wh;
+  /** The ring slot of the tip's record: validAt u48, then 26 bytes of the record's hash. */
+  readonly recordSlot: Hex;
+}
+
+/** What a region was registered with, and what its accounts were minted so far. */
+export interface RegionTerms {
+  readonly region: number;
+  readonly name: string;
+  /** The most credit one interval can add. */
+  readonly capWh: Wh;
+  /** Unix seconds; the first settlement ends after it. */
+  readonly startInterval: number;
+  readonly mintedWh: Wh;
+}
+
+/** The authorities whose signatures count now. */
+export interface AuthoritySet {
+  readonly epoch: number;
+  readonly threshold: number;
+  /** Lower case, ascending. */
+  readonly members: readonly Hex[];
+}
+
+/** What the contract keeps the hash of, and what a claim or a proof has to show. Solidity `Record`. */
+export interface SettlementRecord {
+  /** Of the settlement without its authority set; binds region and round. */
+  readonly contentHash: Hex;
+  readonly root: Hex;
+  readonly interval: number;
+  readonly cumulativeCreditWh: Wh;
+  readonly cumulativeDebitWh: Wh;
+  readonly leafCount: number;
+}
+
+/** One authority's signature over a settlement. */
+export interface AuthoritySignature {
+  readonly authority: Hex;
+  /** `r | s | v`, 65 bytes. */
+  readonly signature: Hex;
+}
+
+/** An accepted settlement as the chain's log tells it. */
+export interface SettledEvent extends SettlementRecord {
+  readonly region: number;
+  readonly round: number;
+  readonly intervalCreditWh: Wh;
+  readonly dataHash: Hex;
+  readonly blockNumber: number;
+  readonly blockHash: Hex;
+  readonly transactionHash: Hex;
+}
+
+/** The record that the contract keeps of an accepted settlement. Whichever set signed it, the record is the same. */
+export function recordOf(settlement: Omit<Settlement, "authoritySetEpoch">): SettlementRecord {
+  const { root, interval, cumulativeCreditWh, cumulativeDebitWh, leafCount } = settlement;
+  return {
+    contentHash: contentHash(settlement),
+    root,
+    interval,
+    cumulativeCreditWh,
+    cumulativeDebitWh,
+    leafCount,
+  };
+}
+
+/**
+ * The calldata of `post`. Signatures may come in any order and are sorted by authority, as the contract demands.
+ * Throws `duplicate-authority` where two are by the same one.
+ */
+export function encodePost(settlement: Settlement, signatures: readonly AuthoritySignature[]): Hex {
+  const ascending = signatures.toSorted((a, b) =>
+    a.authority.toLowerCase() < b.authority.toLowerCase() ? -1 : 1,
+  );
+  const authorities = new Set(ascending.map(({ authority }) => authority.toLowerCase()));
+  if (authorities.size !== ascending.length) {
+    throw new GridrootError("duplicate-authority", "an authority signs a settlement once");
+  }
+  const joined = concat(ascending.map(({ signature }) => signature));
+  return settlementInterface.encodeFunctionData("post", [settlement, joined]) as Hex;
+}
+
+/** A client of the contract at `address`; `runner` is a provider for reading, a signer with a provider for claiming. */
+export function settlementClient(address: Hex, runner: Provider | Signer): SettlementClient {
+  return new SettlementClient(address, runner);
+}
+
+/**
+ * A provider for one endpoint of a known chain: no question for the chain id before each call, no cached answers,
+ * no batching (one slow call does not hold up others). The caller destroys it.
+ */
+export function chainProvider(url: string, chainId: number, pollingMs = 250): JsonRpcProvider {
+  return new JsonRpcProvider(url, chainId, {
+    staticNetwork: Network.from(chainId),
+    pollingInterval: pollingMs,
+    cacheTimeout: -1,
+    batchMaxCount: 1,
+  });
+}
+
+/**
+ * The settlement contract in the domain's types. Reads are at `at` (default `latest`). Every method rejects with
+ * the `GridrootError` of `contractError`.
+ */
+export class SettlementClient {
+  readonly address: Hex;
+  readonly #runner: Provider | Signer;
+
+  constructor(address: Hex, runner: Provider | Signer) {
+    this.address = address;
+    this.#runner = runner;
+  }
+
+  /** Rejects with `contract-unknown-region`. */
+  async readTip(region: number, at?: BlockTag): Promise<RegionTip> {
+    const [tip] = (await this.#read("tip", [region], at)) as unknown as [Result];
+    return {
+      round: Number(tip["round"]),
+      interval: Number(tip["interval"]),
+      root: tip["root"] as Hex,
+      cumulativeCreditWh: wh(tip["cumulativeCreditWh"] as bigint),
+      cumulativeDebitWh: wh(tip["cumulativeDebitWh"] as bigint),
+      recordSlot: tip["recordSlot"] as Hex,
+    };
+  }
+
+  /** Rejects with `contract-unknown-region`. */
+  async readRegion(region: number, at?: BlockTag): Promise<RegionTerms> {
+    const [info] = (await this.#read("regionInfo", [region], at)) as unknown as [Result];
+    return {
+      region,
+      name: info["name"] as string,
+      capWh: wh(info["capWh"] as bigint),
+      startInterval: Number(info["startInterval"]),
+      mintedWh: wh(info["mintedWh"] as bigint),
+    };
+  }
+
+  /** The numbers of all registered regions, in order of registration. */
+  async readRegions(at?: BlockTag): Promise<readonly number[]> {
+    const [regions] = (await this.#read("regions", [], at)) as unknown as [bigint[]];
+    return regions.map(Number);
+  }
+
+  async readAuthoritySet(at?: BlockTag): Promise<AuthoritySet> {
+    const set = await this.#read("authoritySet", [], at);
+    return {
+      epoch: Number(set["epoch"]),
+      threshold: Number(set["threshold"]),
+      members: [...(set["members"] as string[])].map((member) => member.toLowerCase() as Hex),
+    };
+  }
+
+  /** Who may register regions, lower case. */
+  async readOwner(at?: BlockTag): Promise<Hex> {
+    const [owner] = (await this.#read("owner", [], at)) as unknown as [string];
+    return owner.toLowerCase() as Hex;
+  }
+
+  async readIntervalLengthS(at?: BlockTag): Promise<number> {
+    const [lengthS] = (await this.#read("intervalLengthS", [], at)) as unknown as [bigint];
+    return Number(lengthS);
+  }
+
+  /**
+   * Whether the contract retains exactly this settlement, whichever authority set signed it. False too once later
+   * records have taken its place in the ring of 256.
+   */
+  async isAccepted(settlement: Omit<Settlement, "authoritySetEpoch">, at?: BlockTag): Promise<boolean> {
+    return this.isRecordAccepted(settlement.region, recordOf(settlement), at);
+  }
+
+  /** Whether the contract retains exactly this record of the region. */
+  async isRecordAccepted(region: number, record: SettlementRecord, at?: BlockTag): Promise<boolean> {
+    const [accepted] = (await this.#read("isAccepted", [region, record], at)) as unknown as [boolean];
+    return accepted;
+  }
+
+  /** Whether the contract retains the record and accepts the leaf's proof against it. */
+  async verifyOnChain(
+    region: number,
+    record: SettlementRecord,
+    leaf: IndexedLeaf,
+    siblings: readonly ProofNode[],
+    at?: BlockTag,
+  ): Promise<boolean> {
+    const [verified] = (await this.#read("verify", [region, record, leaf, siblings], at)) as unknown as [
+      boolean,
+    ];
+    return verified;
+  }
+
+  /** What the account was minted from the region so far. */
+  async readMintedWh(region: number, account: Hex, at?: BlockTag): Promise<Wh> {
+    const [minted] = (await this.#read("mintedWh", [region, account], at)) as unknown as [bigint];
+    return wh(minted);
+  }
+
+  /** The account's balance of the credit token, whose unit is 1 Wh. */
+  async readBalanceWh(account: Hex, at?: BlockTag): Promise<Wh> {
+    const [balance] = (await this.#read("balanceOf", [account], at)) as unknown as [bigint];
+    return wh(balance);
+  }
+
+  /** The accepted settlements in the blocks from `fromBlock` to `toBlock`, in the chain's order. */
+  async readSettled(range: {
+    readonly fromBlock: number;
+    readonly toBlock: BlockTag;
+    readonly region?: number;
+  }): Promise<readonly SettledEvent[]> {
+    const topics = settlementInterface.encodeFilterTopics("Settled", [range.region ?? null]);
+    const { fromBlock, toBlock } = range;
+    try {
+      const logs = await this.#provider().getLogs({ address: this.address, topics, fromBlock, toBlock });
+      return logs.map((log) => {
+        const args = settlementInterface.decodeEventLog("Settled", log.data, log.topics);
+        const { blockNumber, blockHash, transactionHash } = log;
+        return {
+          ...settledFrom(args),
+          blockNumber,
+          blockHash: blockHash as Hex,
+          transactionHash: transactionHash as Hex,
+        };
+      });
+    } catch (cause) {
+      throw contractError(cause);
+    }
+  }
+
+  /**
+   * Mints the leaf's account what it was not minted yet; nothing where that is nothing. Resolves when the
+   * transaction was sent, not when it is mined.
+   */
+  async claim(
+    region: number,
+    record: SettlementRecord,
+    leaf: IndexedLeaf,
+    siblings: readonly ProofNode[],
+  ): Promise<TransactionResponse> {
+    return this.#send("claim", [region, record, leaf, siblings]);
+  }
+
+  /** Claims for many leaves, strictly ascending by index, with the nodes of `multiproofOf`. */
+  async claimBatch(
+    region: number,
+    record: SettlementRecord,
+    leaves: readonly IndexedLeaf[],
+    nodes: readonly ProofNode[],
+  ): Promise<TransactionResponse> {
+    return this.#send("claimBatch", [region, record, leaves, nodes]);
+  }
+
+  async #read(method: string, args: readonly unknown[], at: BlockTag = "latest"): Promise<Result> {
+    try {
+      const data = settlementInterface.encodeFunctionData(method, args);
+      const answer = await this.#provider().call({ to: this.address, data, blockTag: at });
+      return settlementInterface.decodeFunctionResult(method, answer);
+    } catch (cause) {
+      throw contractError(cause);
+    }
+  }
+
+  async #send(method: string, args: readonly unknown[]): Promise<TransactionResponse> {
+    const signer = this.#runner;
+    if (!("sendTransaction" in signer)) throw new GridrootError("signer-missing", `${method} needs a signer`);
+    try {
+      const data = settlementInterface.encodeFunctionData(method, args);
+      return await signer.sendTransaction({ to: this.address, data });
+    } catch (cause) {
+      throw contractError(cause);
+    }
+  }
+
+  #provider(): Provider {
+    const provider = this.#runner.provider;
+    if (provider === null)
+      throw new GridrootError("provider-missing", "the signer is not connected to a chain");
+    return provider;
+  }
+}
+
+function settledFrom(args: Result): Omit<SettledEvent, "blockNumber" | "blockHash" | "transactionHash"> {
+  return {
+    region: Number(args["region"]),
+    round: Number(args["round"]),
+    interval: Number(args["interval"]),
+    root: args["root"] as Hex,
+    contentHash: args["contentHash"] as Hex,
+    intervalCreditWh: wh(args["intervalCreditWh"] as bigint),
+    cumulativeCreditWh: wh(args["cumulativeCreditWh"] as bigint),
+    cumulativeDebitWh: wh(args["cumulativeDebitWh"] as bigint),
+    leafCount: Number(args["leafCount"]),
+    dataHash: args["dataHash"] as Hex,
+  };
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.30;
+
+/// @title Gridroot Credit: an ERC-20 whose unit is 1 Wh
+/// @notice Balances share one storage slot with what the account was minted in its home region, so that a claim
+/// writes one slot per account. Errors are those of ERC-6093.
+abstract contract CreditToken {
+    /// @dev 192 of 256 bits. Balances fit: 256 regions mint at most 2^64 Wh each.
+    struct Account {
+        uint96 balanceWh;
+        uint32 homeRegion;
+        uint64 homeMintedWh;
+    }
+
+    string public constant name = "Gridroot Credit";
+    string public constant symbol = "GRC";
+    /// @notice One token is one Wh; there is no fraction of it.
+    uint8 public constant decimals = 0;
+
+    mapping(address account => Account) internal _accounts;
+    /// @notice What `spender` may still transfer for `owner`; the largest number never shrinks.
+    mapping(address owner => mapping(address spender => uint256)) public allowance;
+
+    event Transfer(address indexed from, address indexed to, uint256 value);
+    event Approval(address indexed owner, address indexed spender, uint256 value);
+
+    error ERC20InsufficientBalance(address sender, uint256 balance, uint256 needed);
+    error ERC20InvalidReceiver(address receiver);
+    error ERC20InvalidSpender(address spender);
+    error ERC20InsufficientAllowance(address spender, uint256 allowance, uint256 needed);
+
+    /// @notice All Wh minted so far.
+    function totalSupply() external view virtual returns (uint256);
+
+    function balanceOf(address account) external view returns (uint256) {
+        return _accounts[account].balanceWh;
+    }
+
+    function transfer(address to, uint256 value) external returns (bool) {
+        _transfer(msg.sender, to, value);
+        return true;
+    }
+
+    function approve(address spender, uint256 value) external returns (bool) {
+        if (spender == address(0)) revert ERC20InvalidSpender(spender);
+        allowance[msg.sender][spender] = value;
+        emit Approval(msg.sender, spender, value);
+        return true;
+    }
+
+    function transferFrom(address from, address to, uint256 value) external returns (bool) {
+        uint256 allowed = allowance[from][msg.sender];
+        if (allowed != type(uint256).max) {
+            if (allowed < value) revert ERC20InsufficientAllowance(msg.sender, allowed, value);
+            allowance[from][msg.sender] = allowed - value;
+        }
+        _transfer(from, to, value);
+        return true;
+    }
+
+    /// @dev Nobody can spend for the zero address: it signs nothing and is never minted to.
+    function _transfer(address from, address to, uint256 value) private {
+        if (to == address(0)) revert ERC20InvalidReceiver(to);
+        uint256 balance = _accounts[from].balanceWh;
+        if (balance < value) revert ERC20InsufficientBalance(from, balance, value);
+        // The value is at most a balance, and all balances together fit into 96 bits.
+        _accounts[from].balanceWh = uint96(balance - value);
+        _accounts[to].balanceWh += uint96(value);
+        emit Transfer(from, to, value);
+    }
+}

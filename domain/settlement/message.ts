@@ -49,6 +49,30 @@ export function contentHash(content: SettlementContent): Hex {
   return keccak256(AbiCoder.defaultAbiCoder().encode(types, values)) as Hex;
 }
 
+/**
+ * What the contract keeps of an accepted batch, as a commitment; claims bring it along. Solidity `Record {bytes32
+ * contentHash; bytes32 root; uint64 interval; uint64 cumulativeCreditWh; uint64 cumulativeDebitWh; uint32 leafCount;}`.
+ */
+export interface SettlementRecord extends Pick<
+  Settlement,
+  "root" | "interval" | "cumulativeCreditWh" | "cumulativeDebitWh" | "leafCount"
+> {
+  readonly contentHash: Hex;
+}
+
+/** The record of a batch. */
+export function recordOf(content: SettlementContent): SettlementRecord {
+  const { root, interval, cumulativeCreditWh, cumulativeDebitWh, leafCount } = content;
+  return {
+    contentHash: contentHash(content),
+    root,
+    interval,
+    cumulativeCreditWh,
+    cumulativeDebitWh,
+    leafCount,
+  };
+}
+
 /** The EIP-712 digest that an authority signs. */
 export function settlementDigest(domain: SettlementDomain, settlement: Settlement): Hex {
   return TypedDataEncoder.hash(typedDomain(domain), SETTLEMENT_TYPES, settlement) as Hex;

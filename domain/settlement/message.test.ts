@@ -11,9 +11,9 @@ import {
   settlementDigest,
   typedDomain,
 } from "./message.ts";
-import type { Hex, Settlement } from "./settlement.ts";
+import type { Hex, Settlement, SettlementDomain } from "./settlement.ts";
 
-const domain = { chainId: 31337, verifyingContract: `0x${"11".repeat(20)}` as Hex };
+const domain: SettlementDomain = { chainId: 31337, verifyingContract: `0x${"11".repeat(20)}` };
 const settlement: Settlement = {
   region: 3,
   round: 1,

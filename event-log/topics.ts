@@ -28,3 +28,6 @@ export const INGEST_HEADERS = {
   /** Dead letters: the field or detail that was at fault, constant text without payload. */
   detail: "detail",
 } as const;
+
+/** The value of header `kind` of registry records. */
+export const REGISTRY_KIND = "meter";

@@ -13,12 +13,15 @@ export type DecodedReadings =
   | { readonly ok: true; readonly readings: readonly Reading[] }
   | { readonly ok: false; readonly reason: PayloadFault; readonly detail: string };
 
+/** The largest `seq` of a reading: the one above it stands for a registry record, see `RECORD_SEQ`. */
+export const MAX_SEQ = Number.MAX_SAFE_INTEGER - 1;
+
 const INT32_MAX = 2 ** 31 - 1;
 
 /** The integer fields of a reading. Instants end with the year 9999; the measurements fit 32 bits. */
 const FIELDS: ReadonlyMap<string, IntegerField> = new Map([
   ["epoch", { min: 0, max: INT32_MAX }],
-  ["seq", { min: 0, max: Number.MAX_SAFE_INTEGER }],
+  ["seq", { min: 0, max: MAX_SEQ }],
   ["t", { min: 1, max: 253_402_300_799 }],
   ["importWh", { min: 0, max: Number.MAX_SAFE_INTEGER }],
   ["exportWh", { min: 0, max: Number.MAX_SAFE_INTEGER }],

@@ -53,7 +53,7 @@ const refused: readonly [name: string, change: object][] = [
 
 for (const [name, change] of refused) {
   test(`a registry record with ${name} is refused`, () => {
-    const record = encodeRegistryRecord({ ...commission, ...change } as RegistryRecord);
+    const record = encodeRegistryRecord({ ...commission, ...change });
     assert.equal(decodeRegistryRecord(record).ok, false);
   });
 }

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
 import { wh } from "../domain/metering/units.ts";
-import { ModelSeries } from "./contract-model.ts";
+import { ModelSeries } from "./tests/contract-model.ts";
 import {
   RESOLUTIONS_S,
   type Bucket,

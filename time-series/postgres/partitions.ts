@@ -1,6 +1,6 @@
 import { inTransaction, type Connection, type Pool } from "../../service/database.ts";
-import { GridrootError } from "../../service/errors.ts";
-import { RESOLUTIONS_S, type ResolutionS, type SeriesRetention } from "../time-series.ts";
+import { assertRetention } from "../retention.ts";
+import type { ResolutionS, SeriesRetention } from "../time-series.ts";
 
 const DAY_S = 86_400;
 
@@ -69,17 +69,16 @@ export class Partitions {
 
   /**
    * Drops the partitions that have wholly expired at `nowS`; rejects, and has done nothing, where a lock cannot be
-   * had soon. Throws `series-retention` where a finer resolution would outlive a coarser one: late data is carried
-   * from raw points to 15 minutes to hours to days, each computed from the one before.
+   * had soon. Throws `series-retention`, see `assertRetention`.
    */
   async expire(retention: SeriesRetention, nowS: number): Promise<void> {
+    assertRetention(retention);
     const keepS: Record<Table, number> = {
       point: retention.rawS,
       bucket_900: retention.bucketS[900],
       bucket_3600: retention.bucketS[3600],
       bucket_86400: retention.bucketS[86400],
     };
-    assertOrder(retention);
     await inTransaction(this.#pool, async (connection) => {
       const before = await lockPartitions(connection);
       await connection.query(`set local lock_timeout = '${DROP_LOCK_TIMEOUT}'`);
@@ -130,19 +129,6 @@ async function dropExpired(connection: Connection, table: Table, until: number):
   for (const { name } of partitions.rows) {
     const end = (Number(name.slice(table.length + 1)) + 1) * WIDTHS_S[table];
     if (end <= until) await connection.query(`drop table ${name}`);
-  }
-}
-
-function assertOrder(retention: SeriesRetention): void {
-  let finerS = retention.rawS;
-  for (const resolutionS of RESOLUTIONS_S) {
-    if (retention.bucketS[resolutionS] < finerS) {
-      throw new GridrootError(
-        "series-retention",
-        `buckets of ${resolutionS} s must be kept at least as long as what they are computed from`,
-      );
-    }
-    finerS = retention.bucketS[resolutionS];
   }
 }
 

@@ -13,10 +13,8 @@ const log = pino({ level: "silent" });
 const DAY_S = 86_400;
 const ALL = { from: 0, to: 1e11 };
 
-async function openOn(connectionString: string, clock: Clock = systemClock): Promise<PostgresTimeSeries> {
-  const series = new PostgresTimeSeries({ connectionString, maxConnections: 3 }, { log, clock });
-  await series.open();
-  return series;
+function openOn(connectionString: string, clock: Clock = systemClock): Promise<PostgresTimeSeries> {
+  return PostgresTimeSeries.open({ connectionString, maxConnections: 3 }, { log, clock });
 }
 
 const contractUrl = await createTestDatabase();
@@ -167,19 +165,13 @@ test("a day's partition is made while a transaction still reads the others", asy
 test("a store that cannot be reached is a retryable error", async () => {
   const gone = new URL(url);
   gone.port = "1";
-  const away = new PostgresTimeSeries(
-    { connectionString: gone.href, maxConnections: 1 },
-    { log, clock: systemClock },
-  );
-  await assert.rejects(away.open(), { code: "series-unavailable", retryable: true });
-  await assert.rejects(away.write([point("m", 1)]), { code: "series-unavailable", retryable: true });
-  await away.close();
+  await assert.rejects(openOn(gone.href), { code: "series-unavailable", retryable: true });
 });
 
 test("a statement that takes too long is given up as retryable", async () => {
-  const impatient = new PostgresTimeSeries(
+  const impatient = await PostgresTimeSeries.open(
     { connectionString: url, maxConnections: 1, statementTimeoutMs: 300 },
-    { log, clock: systemClock },
+    { log },
   );
   const blocker = await side.connect();
   await blocker.query("begin; lock table point in exclusive mode");

@@ -1,5 +1,5 @@
 import type { Logger } from "pino";
-import type { Clock } from "../../service/clock.ts";
+import { systemClock, type Clock } from "../../service/clock.ts";
 import { openPool, type Pool } from "../../service/database.ts";
 import { migrate } from "../../service/migrate.ts";
 import {
@@ -22,8 +22,9 @@ import { refusalOf, withoutRefused, writePoints } from "./write-points.ts";
 
 export interface PostgresTimeSeriesOptions {
   readonly connectionString: string;
-  readonly maxConnections: number;
-  /** How long a statement may take before its connection is given up, ms. Writes are idempotent. */
+  /** Default 4. */
+  readonly maxConnections?: number;
+  /** How long a statement may take before its connection is given up, ms; writes are idempotent. Default 30,000. */
   readonly statementTimeoutMs?: number;
   /**
    * How long a bucket that is still open waits to be computed anew after a reading, seconds by resolution. Closed
@@ -34,8 +35,8 @@ export interface PostgresTimeSeriesOptions {
 
 export interface PostgresTimeSeriesDependencies {
   readonly log: Logger;
-  /** Tells open buckets from closed ones. */
-  readonly clock: Clock;
+  /** Tells open buckets from closed ones. Default: the system's. */
+  readonly clock?: Clock;
 }
 
 const STATEMENT_TIMEOUT_MS = 30_000;
@@ -54,16 +55,16 @@ export class PostgresTimeSeries implements TimeSeries {
   readonly #meters: MeterNumbers;
   readonly #partitions: Partitions;
 
-  constructor(options: PostgresTimeSeriesOptions, dependencies: PostgresTimeSeriesDependencies) {
+  private constructor(options: PostgresTimeSeriesOptions, dependencies: PostgresTimeSeriesDependencies) {
     this.#options = options;
-    this.#clock = dependencies.clock;
+    this.#clock = dependencies.clock ?? systemClock;
     const url = new URL(options.connectionString);
     url.searchParams.set("query_timeout", String(options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS));
     this.#pool = openPool(
       {
         connectionString: url.href,
         applicationName: "gridroot time series",
-        maxConnections: options.maxConnections,
+        maxConnections: options.maxConnections ?? 4,
         schema: "series",
       },
       (error) => dependencies.log.warn({ err: error }, "idle connection of the time series failed"),
@@ -72,9 +73,19 @@ export class PostgresTimeSeries implements TimeSeries {
     this.#partitions = new Partitions(this.#pool);
   }
 
-  /** Applies the migrations. Concurrent callers wait for one another. */
-  async open(): Promise<void> {
-    await this.#run(() => migrate(this.#pool, "series", new URL("migrations/", import.meta.url)));
+  /** Connects and brings the schema `series` up to date. Concurrent callers wait for one another. */
+  static async open(
+    options: PostgresTimeSeriesOptions,
+    dependencies: PostgresTimeSeriesDependencies,
+  ): Promise<PostgresTimeSeries> {
+    const series = new PostgresTimeSeries(options, dependencies);
+    try {
+      await series.#run(() => migrate(series.#pool, "series", new URL("migrations/", import.meta.url)));
+    } catch (cause) {
+      await series.close();
+      throw cause;
+    }
+    return series;
   }
 
   async write(points: readonly SeriesPoint[]): Promise<readonly RefusedPoint[]> {

@@ -1,5 +1,5 @@
-import { intervalEnd } from "../domain/metering/intervals.ts";
-import type { Bucket, Completeness, ResolutionS, SeriesPoint } from "./time-series.ts";
+import { intervalEnd } from "../../domain/metering/intervals.ts";
+import type { Bucket, Completeness, ResolutionS, SeriesPoint } from "../time-series.ts";
 
 /** A time series in plain memory: what the contract suite compares an adapter with. Rollups are always right. */
 export class ModelSeries {

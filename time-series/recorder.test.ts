@@ -1,0 +1,306 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { pino } from "pino";
+import { Registry } from "prom-client";
+import { encodeReadings } from "../domain/metering/codec.ts";
+import type { Reading } from "../domain/metering/reading.ts";
+import { wh } from "../domain/metering/units.ts";
+import type { NewRecord } from "../event-log/event-log.ts";
+import { PostgresEventLog } from "../event-log/postgres/postgres-event-log.ts";
+import { DEAD_LETTER_TOPIC, INGEST_HEADERS, regionTopic } from "../event-log/topics.ts";
+import { storedOffsets, takeOver } from "../ledger/consumer-offsets.ts";
+import { openPool } from "../service/database.ts";
+import { noFaults } from "../service/faults.ts";
+import { migrate } from "../service/migrate.ts";
+import { createTestDatabase } from "../tests/support/postgres.ts";
+import { until } from "../tests/support/until.ts";
+import { PostgresTimeSeries } from "./postgres/postgres-time-series.ts";
+import { RECORDER, recorderBalance } from "./recorder-balance.ts";
+import { Recorder } from "./recorder.ts";
+import { CuttableProxy } from "./tests/cuttable-proxy.ts";
+import type { SeriesPoint, TimeSeries } from "./time-series.ts";
+
+const log = pino({ level: "silent" });
+const DAY = 20_500 * 86_400;
+const ALL = { from: 0, to: 1e11 };
+const PARTITIONS = 2;
+
+const url = await createTestDatabase();
+const pool = openPool(
+  { connectionString: url, applicationName: "test", maxConnections: 4, schema: "ledger" },
+  () => {},
+);
+await migrate(pool, "ledger", new URL("../ledger/migrations/", import.meta.url));
+const eventLog = await PostgresEventLog.open({ connectionString: url, leaseMs: 1_000, pollMs: 100 }, { log });
+const series = await PostgresTimeSeries.open({ connectionString: url }, { log });
+const appender = await eventLog.openAppender();
+await eventLog.ensureTopics([{ topic: DEAD_LETTER_TOPIC, partitions: 1 }]);
+after(async () => {
+  await eventLog.close();
+  await series.close();
+  await pool.end();
+});
+
+let regions = 0;
+async function newRegion(): Promise<string> {
+  regions += 1;
+  const region = `region-${regions}`;
+  await eventLog.ensureTopics([{ topic: regionTopic(region), partitions: PARTITIONS }]);
+  return region;
+}
+
+function reading(meterId: string, seq: number, t = DAY + seq): Reading {
+  return { meterId, epoch: 0, seq, t, importWh: wh(seq), exportWh: wh(0), status: 0 };
+}
+
+function record(region: string, meterId: string, value: Uint8Array, kind = "rd", partition = 0): NewRecord {
+  const headers = {
+    [INGEST_HEADERS.kind]: kind,
+    [INGEST_HEADERS.mqttTopic]: `mt/v1/u/${region}/${meterId}/rd`,
+  };
+  return { topic: regionTopic(region), partition, key: meterId, headers, value };
+}
+
+function readingsRecord(region: string, readings: readonly Reading[], partition = 0): NewRecord {
+  return record(region, readings[0]!.meterId, encodeReadings(readings), "rd", partition);
+}
+
+interface Parts {
+  readonly timeSeries?: TimeSeries;
+  readonly registry?: Registry;
+  readonly logTo?: (line: string) => void;
+  readonly onWritten?: () => void;
+}
+
+async function startRecorder(region: string, parts: Parts = {}): Promise<Recorder> {
+  const { timeSeries = series, registry = new Registry(), logTo, onWritten = () => {} } = parts;
+  const recorder = new Recorder(
+    { regions: [region], firstPauseMs: 20, watchEveryMs: 50 },
+    {
+      ...{ pool, eventLog, timeSeries, metrics: registry, faults: noFaults, onWritten },
+      log: logTo === undefined ? log : pino({ level: "info" }, { write: logTo }),
+    },
+  );
+  await recorder.start();
+  return recorder;
+}
+
+async function passed(region: string): Promise<bigint> {
+  const rows = await storedOffsets(pool, regionTopic(region));
+  return rows.reduce((sum, row) => sum + row.nextOffset, 0n);
+}
+
+async function recorded(region: string, records: number): Promise<void> {
+  await until(`${records} records are recorded`, async () => (await passed(region)) >= BigInt(records));
+}
+
+async function outcomes(region: string): Promise<Record<"written" | "rejected" | "otherKinds", number>> {
+  const result = await pool.query<{ written: string; rejected: string; other_kinds: string }>(
+    `select sum(written) as written, sum(rejected) as rejected, sum(other_kinds) as other_kinds
+       from consumer_offset where consumer = $1 and topic = $2`,
+    [RECORDER, regionTopic(region)],
+  );
+  const row = result.rows[0]!;
+  return {
+    written: Number(row.written),
+    rejected: Number(row.rejected),
+    otherKinds: Number(row.other_kinds),
+  };
+}
+
+async function deadLettersOf(key: string) {
+  const bounds = await eventLog.bounds({ topic: DEAD_LETTER_TOPIC, partition: 0 });
+  const all = await eventLog.read(
+    { topic: DEAD_LETTER_TOPIC, partition: 0 },
+    bounds.first,
+    Number(bounds.next),
+  );
+  return all.filter((letter) => letter.key === key);
+}
+
+async function metric(registry: Registry, name: string): Promise<number> {
+  const found = await registry.getSingleMetric(name)?.get();
+  return found?.values.reduce((sum, { value }) => sum + value, 0) ?? 0;
+}
+
+/** The real store, with a count of its writes. */
+function counted(on: TimeSeries): { timeSeries: TimeSeries; writes: readonly number[] } {
+  const writes: number[] = [];
+  const timeSeries = new Proxy(on, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property, target);
+      if (typeof value !== "function") return value;
+      if (property !== "write") return value.bind(target) as unknown;
+      return (points: readonly SeriesPoint[]) => {
+        writes.push(points.length);
+        return target.write(points);
+      };
+    },
+  });
+  return { timeSeries, writes };
+}
+
+test("every reading of the log is in the series, and each record is counted once by what it was", async () => {
+  const region = await newRegion();
+  const records = [
+    readingsRecord(region, [reading("a", 1), reading("a", 2), reading("a", 3)]),
+    readingsRecord(region, [reading("b", 1)], 1),
+    record(region, "a", new TextEncoder().encode("{"), "rd"),
+    record(region, "a", new TextEncoder().encode("{}"), "birth"),
+    record(region, "b", new TextEncoder().encode("{}"), "meter", 1),
+    readingsRecord(region, [reading("a", 3)]),
+  ].map((one) => ({ ...one, key: `${region}-${one.key}` }));
+  await appender.append(records);
+  const recorder = await startRecorder(region);
+  await recorded(region, records.length);
+  await recorder.stop();
+  assert.equal(await series.countReadings(region), 4n);
+  assert.deepEqual(await outcomes(region), { written: 3, rejected: 1, otherKinds: 2 });
+  assert.deepEqual(await recorderBalance(pool), []);
+  const [letter, ...more] = await deadLettersOf(`${region}-a`);
+  assert.deepEqual(more, []);
+  assert.equal(letter?.headers[INGEST_HEADERS.reason], "malformed-json");
+  assert.equal(new TextDecoder().decode(letter?.value), "{");
+});
+
+test("many records of many partitions go into one write, and the rollups are woken", async () => {
+  const region = await newRegion();
+  const records = Array.from({ length: 2000 }, (_, i) =>
+    readingsRecord(region, [reading(`${region}-${i % 50}`, i)], i % PARTITIONS),
+  );
+  await appender.append(records);
+  const { timeSeries, writes } = counted(series);
+  let woken = 0;
+  const recorder = await startRecorder(region, { timeSeries, onWritten: () => (woken += 1) });
+  await recorded(region, records.length);
+  await recorder.stop();
+  assert.ok(writes.length <= 4, `${writes.length} writes for 2000 records`);
+  assert.equal(woken, writes.length);
+  assert.equal(await series.countReadings(region), 2000n);
+});
+
+test("readings that the series refuses become dead letters with their bytes before the offset moves", async () => {
+  const region = await newRegion();
+  const elsewhere = `${region}-settled`;
+  await series.write([{ region: "elsewhere", ...reading(elsewhere, 1) }]);
+  const refused = readingsRecord(region, [reading(elsewhere, 2), reading(elsewhere, 3)]);
+  await appender.append([refused, readingsRecord(region, [reading(`${region}-m`, 1)])]);
+  const recorder = await startRecorder(region);
+  await recorded(region, 2);
+  await recorder.stop();
+  const [letter, ...more] = await deadLettersOf(elsewhere);
+  assert.deepEqual(more, []);
+  assert.equal(letter?.headers[INGEST_HEADERS.reason], "series-refused");
+  assert.equal(letter?.headers[INGEST_HEADERS.detail], "region-changed");
+  assert.equal(letter?.headers[INGEST_HEADERS.client], elsewhere);
+  assert.deepEqual(new Uint8Array(letter.value), new Uint8Array(refused.value));
+  assert.deepEqual(await outcomes(region), { written: 1, rejected: 1, otherKinds: 0 });
+});
+
+test("while the series is away the offset stays, the lag shows, and nothing is lost when it returns", async () => {
+  const region = await newRegion();
+  const target = new URL(url);
+  const proxy = new CuttableProxy({ host: target.hostname, port: Number(target.port) });
+  target.port = String(await proxy.listen());
+  const remote = await PostgresTimeSeries.open({ connectionString: target.href }, { log });
+  const registry = new Registry();
+  const recorder = await startRecorder(region, { timeSeries: remote, registry });
+  await appender.append([readingsRecord(region, [reading(`${region}-m`, 1)])]);
+  await recorded(region, 1);
+
+  proxy.cut();
+  const more = Array.from({ length: 300 }, (_, i) => readingsRecord(region, [reading(`${region}-m`, 2 + i)]));
+  await appender.append(more);
+  await until("writes have failed", async () => (await metric(registry, "recorder_failures_total")) >= 3);
+  await until("the lag shows", async () => (await metric(registry, "recorder_lag_records")) === 300);
+  assert.equal(await passed(region), 1n);
+
+  proxy.restore();
+  await recorded(region, 301);
+  assert.equal(await series.countReadings(region), 301n);
+  await until("the lag is gone", async () => (await metric(registry, "recorder_lag_records")) === 0);
+  assert.deepEqual(await recorderBalance(pool), []);
+  await recorder.stop();
+  await remote.close();
+  await proxy.close();
+});
+
+test("a recorder stops while its store is away, and the next one goes on", async () => {
+  const region = await newRegion();
+  const target = new URL(url);
+  const proxy = new CuttableProxy({ host: target.hostname, port: Number(target.port) });
+  target.port = String(await proxy.listen());
+  const remote = await PostgresTimeSeries.open({ connectionString: target.href }, { log });
+  const registry = new Registry();
+  proxy.cut();
+  const recorder = await startRecorder(region, { timeSeries: remote, registry });
+  await appender.append([readingsRecord(region, [reading(`${region}-m`, 1)])]);
+  await until("a write has failed", async () => (await metric(registry, "recorder_failures_total")) > 0);
+  await recorder.stop();
+  await remote.close();
+  await proxy.close();
+  assert.equal(await passed(region), 0n);
+
+  const next = await startRecorder(region);
+  await recorded(region, 1);
+  await next.stop();
+  assert.equal(await series.countReadings(region), 1n);
+});
+
+test("a recorder whose partition was taken over discards its claim, and no record is counted twice", async () => {
+  const region = await newRegion();
+  const recorder = await startRecorder(region);
+  await appender.append([readingsRecord(region, [reading(`${region}-m`, 1)])]);
+  await recorded(region, 1);
+  await takeOver(pool, RECORDER, { topic: regionTopic(region), partition: 0 });
+  await appender.append([readingsRecord(region, [reading(`${region}-m`, 2)])]);
+  await recorded(region, 2);
+  await recorder.stop();
+  assert.deepEqual(await outcomes(region), { written: 2, rejected: 0, otherKinds: 0 });
+  const fence = await pool.query<{ fence: bigint }>(
+    "select fence from consumer_offset where consumer = $1 and topic = $2 and partition = 0",
+    [RECORDER, regionTopic(region)],
+  );
+  assert.equal(fence.rows[0]?.fence, 3n);
+});
+
+test("a record that is not accounted for raises one alarm", async () => {
+  const region = await newRegion();
+  const registry = new Registry();
+  const lines: string[] = [];
+  const recorder = await startRecorder(region, { registry, logTo: (line) => lines.push(line) });
+  await appender.append([readingsRecord(region, [reading(`${region}-m`, 1)])]);
+  await recorded(region, 1);
+  await pool.query("update consumer_offset set written = written - 1 where topic = $1 and partition = 0", [
+    regionTopic(region),
+  ]);
+  const unbalanced = () => metric(registry, "recorder_unbalanced_partitions");
+  await until("the gap is seen", async () => (await unbalanced()) === 1);
+  assert.deepEqual(await recorderBalance(pool), [
+    { topic: regionTopic(region), partition: 0, nextOffset: 1n, written: 0n, rejected: 0n, otherKinds: 0n },
+  ]);
+  await pool.query("update consumer_offset set written = written + 1 where topic = $1 and partition = 0", [
+    regionTopic(region),
+  ]);
+  await until("the gap is gone", async () => (await unbalanced()) === 0);
+  await recorder.stop();
+  assert.equal(lines.filter((line) => line.includes("records are not accounted for")).length, 1);
+  assert.equal(lines.filter((line) => line.includes("accounted for again")).length, 1);
+});
+
+test("a slice's readings are read back as sent", async () => {
+  const region = await newRegion();
+  const meterId = `${region}-m`;
+  const full: Reading = {
+    ...reading(meterId, 7),
+    powerW: -5,
+    voltageDv: 2301,
+    frequencyMhz: 50_001,
+    status: 3,
+  };
+  await appender.append([readingsRecord(region, [{ ...full, unknown: { firmware: "1.2" } }])]);
+  const recorder = await startRecorder(region);
+  await recorded(region, 1);
+  await recorder.stop();
+  assert.deepEqual(await series.readings(meterId, ALL, 10), [{ region, ...full }]);
+});

@@ -207,6 +207,13 @@ export const SETTINGS = {
     default: 8545,
     sentence: "Loopback port of the local chain.",
   }),
+  chainId: integer({
+    name: "GRIDROOT_CHAIN_ID",
+    min: 1,
+    max: 2 ** 48,
+    default: 31_337,
+    sentence: "Chain id of the chain; a settlement signed for one chain is worth nothing on another.",
+  }),
   contractAddress: text({
     name: "GRIDROOT_CONTRACT_ADDRESS",
     default: "",

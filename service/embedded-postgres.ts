@@ -14,7 +14,10 @@ const run = promisify(execFile);
 export interface EmbeddedPostgresOptions {
   /** The cluster's folder; created where it is missing. */
   readonly dataDir: string;
-  /** 0 takes a free port. A server already running on `dataDir` is adopted with the port it has. */
+  /**
+   * 0 takes a free port, and keeps it over restarts of this object. A server already running on `dataDir` is adopted
+   * with the port it has.
+   */
   readonly port: number;
   /** Further arguments of `postgres`. */
   readonly postgresFlags?: readonly string[];
@@ -41,6 +44,7 @@ export class EmbeddedPostgres implements Service {
   #binaries = "";
   #dataDir = "";
   #url: string | undefined;
+  #port: number | undefined;
   #owner: Owner | undefined;
 
   constructor(options: EmbeddedPostgresOptions) {
@@ -58,7 +62,7 @@ export class EmbeddedPostgres implements Service {
     await this.#choosePlaces();
     if (!existsSync(join(this.#dataDir, "PG_VERSION"))) await this.#initialise();
     const running = await runningPort(this.#dataDir);
-    const port = running ?? (this.#options.port === 0 ? await freePort() : this.#options.port);
+    const port = running ?? this.#port ?? (this.#options.port === 0 ? await freePort() : this.#options.port);
     if (running === undefined) await this.#launch(port);
     await ensureDatabase(await this.#useUrl(port));
   }
@@ -80,6 +84,7 @@ export class EmbeddedPostgres implements Service {
 
   async #useUrl(port: number): Promise<string> {
     const password = (await readFile(join(this.#dataDir, "password"), "utf8")).trim();
+    this.#port = port;
     this.#url = `postgres://gridroot:${password}@127.0.0.1:${port}/gridroot`;
     return this.#url;
   }

@@ -1,0 +1,92 @@
+import type { RegistryRecord } from "../domain/metering/registry-records.ts";
+import { submitRegistryRecord, submitRegistryRecords } from "../ledger/registry-submission.ts";
+import { FleetDriver, type Operator } from "../simulators/fleet-driver.ts";
+import { DEMO_FAULT_RATES } from "../simulators/faults.ts";
+import { commissionRecords, createFleet, type Fleet } from "../simulators/fleet.ts";
+import { Schedule } from "../simulators/schedule.ts";
+import type { Context } from "./context.ts";
+import type { RoleProcess } from "./role-process.ts";
+import type { Stores } from "./stores.ts";
+
+export interface FleetPlan {
+  readonly seed: string;
+  /** Key of the meters' MQTT secrets. */
+  readonly secretKey: string;
+  readonly metersPerRegion: number;
+  /** The boundary at which the meters are commissioned, unix seconds. */
+  readonly start: number;
+  readonly intervals: number;
+}
+
+/** The simulated meters of all regions of the grid. */
+export function plannedFleet(context: Context, plan: FleetPlan): Fleet {
+  return createFleet({
+    ...plan,
+    regions: context.grid.regions.map(({ name, utility }) => ({ name, utility })),
+  });
+}
+
+/** Writes the fleet's registry records and waits until they have taken effect. Idempotent. */
+export async function commission(process_: RoleProcess, fleet: Fleet): Promise<void> {
+  const submission = await submissionOf(process_);
+  const byRegion = Map.groupBy(commissionRecords(fleet), ({ region }) => region);
+  await Promise.all(
+    [...byRegion].map(([region, records]) => submitRegistryRecords(submission, region, records)),
+  );
+}
+
+/** The fleet on MQTT connections to this machine's ingest, with all faults on. `lastEnd` bounds a run of a day. */
+export async function fleetDriver(
+  process_: RoleProcess,
+  fleet: Fleet,
+  run: { from: number; lastEnd?: number },
+): Promise<FleetDriver> {
+  const { settings, log } = process_;
+  const submission = await submissionOf(process_);
+  const operator: Operator = {
+    submit: (region: string, record: RegistryRecord) => submitRegistryRecord(submission, region, record),
+  };
+  const schedule = new Schedule({
+    fleet,
+    rates: DEMO_FAULT_RATES,
+    ...(run.lastEnd === undefined ? {} : { lastEnd: run.lastEnd }),
+  });
+  const { mqttHost: host, mqttPort: port } = settings;
+  return new FleetDriver({ fleet, schedule, host, port, from: run.from }, { operator, log });
+}
+
+async function submissionOf(process_: RoleProcess) {
+  const { eventLog, ledger } = await process_.stores();
+  return { eventLog, pool: ledger, partitionsPerRegion: process_.settings.partitionsPerRegion };
+}
+
+/** Open boundaries that a partition may hold; a replay keeps one below, for the readings past its newest interval. */
+const INTERVALS_AHEAD = 3;
+const POLL_MS = 20;
+
+/**
+ * Waits until the interval that ends at `end` fits between the boundaries that are open: a replay is throttled by
+ * what is not sealed yet. Regions that sealed nothing yet count from `from`.
+ */
+export async function waitForRoom(
+  stores: Stores,
+  run: { from: number; lengthS: number },
+  end: number,
+): Promise<void> {
+  const needed = Math.max(run.from, end - INTERVALS_AHEAD * run.lengthS);
+  await waitUntil(async () => (await sealedUntil(stores, run.from)) >= needed);
+}
+
+/** How far all regions are sealed, unix seconds. */
+export async function sealedUntil(stores: Stores, from: number): Promise<number> {
+  const result = await stores.ledger.query<{ sealed: bigint | null }>(
+    "select min(coalesce(sealed_until, $1::bigint)) as sealed from region",
+    [from],
+  );
+  return Number(result.rows[0]?.sealed ?? from);
+}
+
+/** Asks again and again until the answer is yes. */
+export async function waitUntil(condition: () => Promise<boolean>, everyMs = POLL_MS): Promise<void> {
+  while (!(await condition())) await new Promise((done) => setTimeout(done, everyMs));
+}

@@ -1,0 +1,197 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { ensureRegions } from "../aggregator/regions.ts";
+import { DEAD_LETTER_TOPIC, regionTopic } from "../event-log/topics.ts";
+import { systemClock } from "../service/clock.ts";
+import { ChildRole } from "../service/child-process.ts";
+import { SETTINGS, type Settings } from "../service/configuration.ts";
+import type { Keys } from "../service/keys.ts";
+import { Lifecycle } from "../service/lifecycle.ts";
+import { environmentOf } from "../service/settings.ts";
+import type { Context } from "./context.ts";
+import { authorityOwner, deployEmbedded, embeddedKeys } from "./deployment.ts";
+import { requireFree } from "./ports.ts";
+import { PostgresHold } from "./postgres-hold.ts";
+import { RoleProcess, type Observers } from "./role-process.ts";
+import { type Role, servicesOf } from "./roles.ts";
+
+/** Roles that share the main process; the others have one of their own. */
+const MAIN_ROLES: readonly Role[] = ["recorder", "aggregator", "relayer", "api"];
+
+const CHILD_READY_WITHIN_MS = 60_000;
+const CHILD_STOP_WITHIN_MS = 20_000;
+
+/** Regions begin so long before they are registered: as long as ingest accepts readings. */
+const BACKFILL_S = 31 * 86_400;
+
+export interface MachineOptions {
+  /** On or before the first interval that may be settled, unix seconds; by default 31 days ago. */
+  readonly regionsStartS?: number;
+  /** Whether the local chain is forgotten first. */
+  readonly resetChain: boolean;
+  readonly observers: Observers;
+  /** Whether every role has a process of its own, instead of some sharing the main one. Default false. */
+  readonly apart?: boolean;
+}
+
+/**
+ * Every role of the embedded profile on this machine: database and chain where none is configured, stages in this
+ * process, ingest workers, authorities and chain in processes of their own.
+ */
+export class Machine {
+  readonly #context: Context;
+  readonly #options: MachineOptions;
+  readonly #lifecycle: Lifecycle;
+  readonly #first: RoleProcess;
+  #main: RoleProcess | undefined;
+  #ingest: readonly ChildRole[] = [];
+  #chain: ChildRole | undefined;
+  #children: readonly ChildRole[] = [];
+
+  constructor(context: Context, options: MachineOptions) {
+    this.#context = context;
+    this.#options = options;
+    this.#first = new RoleProcess(context, "main");
+    this.#lifecycle = new Lifecycle({ log: this.#first.log });
+  }
+
+  /** The main process's stores and settings, once started. */
+  get process(): RoleProcess {
+    if (this.#main === undefined) throw new Error("the machine is not started");
+    return this.#main;
+  }
+
+  /** Child roles that run now, by name; for tests that kill them. */
+  get children(): readonly ChildRole[] {
+    return this.#children;
+  }
+
+  async start(): Promise<void> {
+    const { settings, grid } = this.#context;
+    await requirePorts(settings);
+    if (this.#options.resetChain) await this.#forgetChain();
+    const postgres = new PostgresHold(settings, { log: this.#first.log });
+    await this.#lifecycle.start(postgres);
+    const withPostgres = { ...settings, postgresUrl: postgres.url };
+    const keys = await embeddedKeys(settings, grid);
+
+    const [chain] = await Promise.all([
+      this.#startChain(withPostgres, keys),
+      this.#prepareStores(withPostgres),
+    ]);
+    const resolved = {
+      ...chain,
+      relayerKey: chain.relayerKey === "" ? (keys["relayer"] ?? "") : chain.relayerKey,
+    };
+    const main = new RoleProcess({ ...this.#context, settings: resolved }, "main", {
+      observers: this.#options.observers,
+      children: () => this.#children,
+      log: this.#first.log,
+    });
+    this.#main = main;
+    await Promise.all([this.#startStages(main, resolved), this.#startIngest(resolved)]);
+    await this.#startAuthorities(resolved, keys);
+  }
+
+  /** Sets the clock that ingest checks readings against, in every worker, before it resolves. */
+  async setReadingClock(nowMs: number): Promise<void> {
+    await Promise.all(this.#ingest.map((worker) => worker.ask({ ask: "clock", nowMs })));
+  }
+
+  /** Mines blocks on the local chain. */
+  async mine(blocks: number): Promise<void> {
+    await this.#chain?.ask({ ask: "mine", blocks });
+  }
+
+  async stop(): Promise<void> {
+    await this.#lifecycle.stop();
+  }
+
+  async #forgetChain(): Promise<void> {
+    await rm(join(this.#context.settings.dataDir, "chain"), { recursive: true, force: true });
+  }
+
+  /** Creates schema, regions and topics, before any role looks for them. */
+  async #prepareStores(settings: Settings): Promise<void> {
+    const preparation = new RoleProcess({ ...this.#context, settings }, "main", { log: this.#first.log });
+    try {
+      const { ledger, eventLog } = await preparation.stores();
+      await ensureRegions(ledger, this.#context.grid.regions);
+      await eventLog.ensureTopics([
+        ...this.#context.grid.regions.map(({ name }) => ({
+          topic: regionTopic(name),
+          partitions: settings.partitionsPerRegion,
+        })),
+        { topic: DEAD_LETTER_TOPIC, partitions: 1 },
+      ]);
+    } finally {
+      await preparation.close();
+    }
+  }
+
+  async #startChain(settings: Settings, keys: Keys): Promise<Settings> {
+    const { grid } = this.#context;
+    if (settings.chainRpcUrl !== "") return settings;
+    this.#chain = this.#child("chain", "chain", settings);
+    await this.#lifecycle.start(this.#chain);
+    const local = { ...settings, chainRpcUrl: `http://127.0.0.1:${settings.chainPort}` };
+    const regionsStartS = this.#options.regionsStartS ?? Math.floor(systemClock.nowMs() / 1000) - BACKFILL_S;
+    return { ...local, contractAddress: await deployEmbedded(local, grid, keys, regionsStartS) };
+  }
+
+  async #startStages(main: RoleProcess, settings: Settings): Promise<void> {
+    await this.#lifecycle.start({ name: "stores", start: async () => {}, stop: () => main.close() });
+    if (this.#options.apart === true) {
+      const roles = MAIN_ROLES.map((role) => this.#child(role, role, settings));
+      await Promise.all(roles.map((role) => this.#lifecycle.start(role)));
+      return;
+    }
+    for (const role of MAIN_ROLES) {
+      for (const service of await servicesOf(role, main)) await this.#lifecycle.start(service);
+    }
+  }
+
+  async #startIngest(settings: Settings): Promise<void> {
+    // Workers need no key of anybody.
+    const bare = { ...settings, relayerKey: "", authorityKey: "" };
+    this.#ingest = Array.from({ length: settings.ingestWorkers }, (_, index) =>
+      this.#child(`ingest-${index + 1}`, "ingest", bare),
+    );
+    await Promise.all(this.#ingest.map((worker) => this.#lifecycle.start(worker)));
+  }
+
+  async #startAuthorities(settings: Settings, keys: Keys): Promise<void> {
+    const authorities = this.#context.grid.authorities.map(({ name }) =>
+      this.#child(`authority-${name}`, "authority", {
+        ...settings,
+        relayerKey: "",
+        authorityName: name,
+        authorityKey: keys[authorityOwner(name)] ?? "",
+      }),
+    );
+    await Promise.all(authorities.map((authority) => this.#lifecycle.start(authority)));
+  }
+
+  #child(name: string, role: Role, settings: Settings): ChildRole {
+    const child = new ChildRole(
+      {
+        name,
+        mainFile: this.#context.mainFile,
+        args: ["start", "--roles", role],
+        environment: { ...this.#context.inheritedEnvironment, ...environmentOf(SETTINGS, settings) },
+        readyWithinMs: CHILD_READY_WITHIN_MS,
+        stopWithinMs: CHILD_STOP_WITHIN_MS,
+      },
+      { log: this.#first.log },
+    );
+    this.#children = [...this.#children, child];
+    return child;
+  }
+}
+
+async function requirePorts(settings: Settings): Promise<void> {
+  await requireFree(settings.mqttPort, settings.mqttHost, SETTINGS.mqttPort.name);
+  await requireFree(settings.httpPort, settings.httpHost, SETTINGS.httpPort.name);
+  if (settings.chainRpcUrl === "")
+    await requireFree(settings.chainPort, "127.0.0.1", SETTINGS.chainPort.name);
+}

@@ -1,0 +1,52 @@
+import { announceReady, type Question, serveParent } from "../service/child-process.ts";
+import { GridrootError } from "../service/errors.ts";
+import { Lifecycle } from "../service/lifecycle.ts";
+import type { Context } from "./context.ts";
+import { RoleProcess } from "./role-process.ts";
+import { type Role, servicesOf } from "./roles.ts";
+import { stopOnSignal } from "./signals.ts";
+
+/** How long an orderly stop may take before the process ends anyway. */
+const STOP_WITHIN_MS = 30_000;
+
+/**
+ * Runs roles in this process until it is told to stop: by a signal, or by the parent that forked it. Announces itself
+ * to such a parent once all are up, and answers its questions.
+ */
+export async function runRoles(context: Context, roles: readonly Role[]): Promise<void> {
+  const process_ = new RoleProcess(context, roles.join("+"));
+  const lifecycle = new Lifecycle({ log: process_.log });
+  const stopped = stopOnSignal({ withinMs: STOP_WITHIN_MS }, async () => {
+    await lifecycle.stop();
+    await process_.close();
+  });
+  serveParent({ answer: (question) => answer(process_, question), stop: () => stopped.request() });
+  try {
+    for (const role of roles) {
+      for (const service of await servicesOf(role, process_)) await lifecycle.start(service);
+    }
+    announceReady();
+    process_.log.info({ roles }, "roles are up");
+  } catch (cause) {
+    announceReady(cause as Error);
+    stopped.request();
+    await stopped.done;
+    throw cause;
+  }
+  await stopped.done;
+}
+
+async function answer(process_: RoleProcess, question: Question): Promise<unknown> {
+  switch (question.ask) {
+    case "metrics":
+      return process_.metrics.getMetricsAsJSON();
+    case "clock":
+      process_.setClock(question.nowMs);
+      return undefined;
+    case "mine":
+      await process_.mine(question.blocks);
+      return undefined;
+    case "stop":
+      throw new GridrootError("invariant", "a stop is not answered");
+  }
+}

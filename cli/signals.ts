@@ -1,0 +1,41 @@
+/** A stop that can be asked for by signals and by the program itself. */
+export interface RequestedStop {
+  /** Begins the stop; once. */
+  request(): void;
+  /** Resolves when the stop is done. */
+  readonly done: Promise<void>;
+}
+
+/**
+ * Runs `stop` at the first SIGINT or SIGTERM, or when asked. A second signal, or a stop that takes longer than
+ * `withinMs`, ends the process at once: what was acknowledged is durable, so nothing is lost by it.
+ */
+export function stopOnSignal(options: { withinMs: number }, stop: () => Promise<void>): RequestedStop {
+  let requested = false;
+  let finish = () => {};
+  const done = new Promise<void>((resolve) => (finish = resolve));
+
+  function request(): void {
+    if (requested) return;
+    requested = true;
+    const forced = setTimeout(() => process.exit(1), options.withinMs);
+    stop().then(
+      () => {
+        clearTimeout(forced);
+        for (const signal of SIGNALS) process.removeListener(signal, onSignal);
+        finish();
+      },
+      () => process.exit(1),
+    );
+  }
+
+  function onSignal(): void {
+    if (requested) process.exit(130);
+    request();
+  }
+
+  for (const signal of SIGNALS) process.on(signal, onSignal);
+  return { request, done };
+}
+
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;

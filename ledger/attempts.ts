@@ -161,23 +161,51 @@ const SELECT = `select a.attempt_id, a.nonce, a.contract, a.state, a.succeeded, 
            array_agg(interval_end::text order by region_id) as intervals
       from settlement_attempt where attempt_id = a.attempt_id) k`;
 
-/** Attempts of the lane that are not finished, by nonce. */
-export async function openAttempts(db: Queryable, lane: Lane): Promise<readonly Attempt[]> {
-  const result = await db.query<Row>(
-    `${SELECT} where a.chain_id = $1 and a.sender = $2 and a.state in ('signed', 'broadcast', 'mined')
-      order by a.nonce`,
+/** Attempts of the lane that no receipt was seen of, by nonce. */
+export async function unminedAttempts(db: Queryable, lane: Lane): Promise<readonly Attempt[]> {
+  return selectAttempts(
+    db,
+    `${SELECT} where a.chain_id = $1 and a.sender = $2 and a.state in ('signed', 'broadcast') order by a.nonce`,
     [lane.chainId, bytesOf(lane.sender)],
   );
-  return result.rows.map(toAttempt);
+}
+
+/** Mined attempts of the lane in blocks up to `blockNumber`, by nonce; at most `limit`. */
+export async function minedAttempts(
+  db: Queryable,
+  lane: Lane,
+  blockNumber: number,
+  limit: number,
+): Promise<readonly Attempt[]> {
+  return selectAttempts(
+    db,
+    `${SELECT} where a.chain_id = $1 and a.sender = $2 and a.state = 'mined' and a.block_number <= $3
+      order by a.nonce limit $4`,
+    [lane.chainId, bytesOf(lane.sender), blockNumber, limit],
+  );
 }
 
 /** Attempts of the lane that were included, from `nonce` on: what a chain with that next nonce has lost. */
-export async function includedFrom(db: Queryable, lane: Lane, nonce: number): Promise<readonly Attempt[]> {
-  const result = await db.query<Row>(
+export async function includedFrom(
+  db: Queryable,
+  lane: Lane,
+  nonce: number,
+  limit: number,
+): Promise<readonly Attempt[]> {
+  return selectAttempts(
+    db,
     `${SELECT} where a.chain_id = $1 and a.sender = $2 and a.nonce >= $3 and a.mined_hash is not null
-      order by a.nonce`,
-    [lane.chainId, bytesOf(lane.sender), nonce],
+      order by a.nonce limit $4`,
+    [lane.chainId, bytesOf(lane.sender), nonce, limit],
   );
+}
+
+async function selectAttempts(
+  db: Queryable,
+  sql: string,
+  parameters: readonly unknown[],
+): Promise<readonly Attempt[]> {
+  const result = await db.query<Row>(sql, [...parameters]);
   return result.rows.map(toAttempt);
 }
 
@@ -193,55 +221,53 @@ export async function otherContracts(db: Queryable, chainId: number, contract: H
 /** A step of one attempt. `reverted` and `superseded` prove that it settles nothing and free its batches. */
 export interface AttemptStep {
   readonly attemptId: bigint;
+  /** The state it was seen in; where it is in another by now, the step is left out. */
+  readonly was: AttemptState;
   readonly state: AttemptState;
   /** What the receipt says; `undefined` where there is none (any more). */
   readonly inclusion: Inclusion | undefined;
   /** Why nothing was settled; for `reverted` and `superseded`. */
-  readonly reason?: string;
+  readonly reason?: string | undefined;
 }
 
 /**
- * Moves attempts and the settlements that they carry, in the caller's transaction. A settlement is `mined` only in a
- * transaction that succeeded, and follows no attempt that was once proven to settle nothing.
+ * Moves attempts and the settlements that they carry, in one statement. A settlement is `mined` only in a transaction
+ * that succeeded, and follows no attempt that was once proven to settle nothing.
  */
 export async function moveAttempts(
-  connection: Connection,
+  db: Queryable,
   steps: readonly AttemptStep[],
   nowMs: number,
 ): Promise<void> {
   if (steps.length === 0) return;
   const inclusions = steps.map((step) => step.inclusion);
-  await connection.query(
-    `update attempt a
-        set state = n.state, succeeded = n.succeeded, mined_hash = n.mined_hash, block_number = n.block_number,
-            block_hash = n.block_hash, gas_used = n.gas_used, changed_ms = $8
-       from unnest($1::bigint[], $2::text[], $3::boolean[], $4::bytea[], $5::bigint[], $6::bytea[], $7::bigint[])
-            as n (attempt_id, state, succeeded, mined_hash, block_number, block_hash, gas_used)
-      where a.attempt_id = n.attempt_id`,
+  await db.query(
+    `with step as (
+       select * from unnest($1::bigint[], $2::text[], $3::text[], $4::boolean[], $5::bytea[], $6::bigint[],
+                            $7::bytea[], $8::bigint[], $9::text[], $10::text[], $11::boolean[])
+         as n (attempt_id, was, state, succeeded, mined_hash, block_number, block_hash, gas_used,
+               settlement_state, reason, ended)
+     ), moved as (
+       update attempt a
+          set state = n.state, succeeded = n.succeeded, mined_hash = n.mined_hash, block_number = n.block_number,
+              block_hash = n.block_hash, gas_used = n.gas_used, changed_ms = $12
+         from step n where a.attempt_id = n.attempt_id and a.state = n.was
+       returning n.attempt_id, n.settlement_state, n.reason, n.ended
+     ), carried as (
+       update settlement_attempt j set live = not m.ended from moved m where j.attempt_id = m.attempt_id and j.live
+       returning j.region_id, j.round, j.interval_end, m.settlement_state, m.reason
+     )
+     update settlement s set state = c.settlement_state, reason = c.reason, changed_ms = $12 from carried c
+      where (s.region_id, s.round, s.interval_end) = (c.region_id, c.round, c.interval_end)`,
     [
       steps.map((step) => step.attemptId),
+      steps.map((step) => step.was),
       steps.map((step) => step.state),
       inclusions.map((inclusion) => inclusion?.succeeded ?? null),
       inclusions.map((inclusion) => (inclusion === undefined ? null : bytesOf(inclusion.hash))),
       inclusions.map((inclusion) => inclusion?.blockNumber ?? null),
       inclusions.map((inclusion) => (inclusion === undefined ? null : bytesOf(inclusion.blockHash))),
       inclusions.map((inclusion) => inclusion?.gasUsed ?? null),
-      nowMs,
-    ],
-  );
-  await connection.query(
-    `with step as (
-       select * from unnest($1::bigint[], $2::text[], $3::text[], $4::boolean[]) as n (attempt_id, state, reason, ended)
-     ), join_row as (
-       update settlement_attempt j set live = not step.ended from step
-        where j.attempt_id = step.attempt_id and j.live
-       returning j.region_id, j.round, j.interval_end, step.state, step.reason
-     )
-     update settlement s set state = j.state, reason = j.reason, changed_ms = $5
-       from join_row j
-      where (s.region_id, s.round, s.interval_end) = (j.region_id, j.round, j.interval_end)`,
-    [
-      steps.map((step) => step.attemptId),
       steps.map(settlementState),
       steps.map((step) => step.reason ?? null),
       steps.map((step) => step.state === "reverted" || step.state === "superseded"),
@@ -254,37 +280,6 @@ function settlementState(step: AttemptStep): string {
   if (step.state === "superseded") return "reverted";
   // A failed transaction may still be replaced by a reorganisation: until its end is final nothing is known.
   return step.state === "mined" && step.inclusion?.succeeded === false ? "broadcast" : step.state;
-}
-
-/** Notes that the chain holds these batches by somebody else's transaction. Idempotent. */
-export async function settleExternally(
-  db: Queryable,
-  keys: readonly BatchKey[],
-  nowMs: number,
-): Promise<void> {
-  await db.query(
-    `insert into settlement as s (region_id, round, interval_end, state, changed_ms)
-     select *, 'settled-externally', $4 from unnest($1::integer[], $2::integer[], $3::bigint[])
-     on conflict (region_id, round, interval_end) do update
-       set state = 'settled-externally', reason = null, changed_ms = $4 where s.state = 'reverted'`,
-    [...keyColumns(keys), nowMs],
-  );
-}
-
-/** Notes why the chain would refuse a batch that is not under way. Idempotent. */
-export async function refuseSettlement(
-  db: Queryable,
-  key: BatchKey,
-  reason: string,
-  nowMs: number,
-): Promise<void> {
-  await db.query(
-    `insert into settlement as s (region_id, round, interval_end, state, reason, changed_ms)
-     values ($1, $2, $3, 'reverted', $4, $5)
-     on conflict (region_id, round, interval_end) do update
-       set reason = $4, changed_ms = $5 where s.state = 'reverted' and s.reason is distinct from $4`,
-    [key.regionId, key.round, key.interval, reason, nowMs],
-  );
 }
 
 function keyColumns(keys: readonly BatchKey[]): [number[], number[], number[]] {

@@ -24,6 +24,8 @@ export interface FleetDriverOptions {
   readonly from?: number;
   /** Publishes of all meters that wait for their PUBACK at a time. Default 1,024. */
   readonly maxInFlight?: number;
+  /** How long a refused meter tries again, ms. Default 5,000. */
+  readonly refusalPatienceMs?: number;
 }
 
 /** What the meters of a region did. Readings are counted in payloads, whatever is in them. */
@@ -194,8 +196,9 @@ export class FleetDriver implements Service {
   #client(meter: SimulatedMeter): MeterClient {
     const known = this.#clients.get(meter.meterId);
     if (known !== undefined) return known;
-    const { host, port } = this.#options;
-    const client = new MeterClient({ host, port, meterId: meter.meterId, secret: meter.secret });
+    const { host, port, refusalPatienceMs = 5000 } = this.#options;
+    const { meterId, secret } = meter;
+    const client = new MeterClient({ host, port, meterId, secret, refusalPatienceMs });
     this.#clients.set(meter.meterId, client);
     client.connect().catch(() => {});
     return client;

@@ -12,7 +12,7 @@ export interface MeterClientOptions {
   readonly secret: string;
   /** Publishes that wait for their PUBACK at a time; the rest wait in the meter. Default 16. */
   readonly maxInFlight?: number;
-  /** How long CONNACK 4 and 5 are met with another try: the registry may still be on its way. Default 5,000. */
+  /** How long CONNACK 4 and 5 are met with another try, ms: the registry may be on its way. Default 5,000. */
   readonly refusalPatienceMs?: number;
 }
 

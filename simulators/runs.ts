@@ -32,7 +32,7 @@ export interface DayDependencies {
 /** By how much ingest's clock is beyond an interval while it is published: the interval's last message has left. */
 const CLOCK_MARGIN_S = 60;
 /** A sleep is cut into pieces, so that a clock that is set is noticed. */
-const LONGEST_SLEEP_MS = 1000;
+const LONGEST_SLEEP_MS = 200;
 
 /** Publishes a number of intervals as fast as the pipeline takes them, with ingest's clock in the replayed time. */
 export async function runDay(options: DayOptions, dependencies: DayDependencies): Promise<void> {

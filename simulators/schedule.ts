@@ -45,7 +45,7 @@ const JITTER_S = 30;
 const HELD_AFTER_S = 35;
 /** Faults strike from this interval on, so that none moves a reading before the fleet's start. */
 const FIRST_FAULTY_INTERVAL = 3;
-/** Boundaries at the end of a run whose intervals no fault touches. */
+/** Intervals at the end of a run in which all is honest; what a fault holds back leaves before them. */
 const CLEAN_INTERVALS = 2;
 
 /** The last of an interval's messages leaves at most this many seconds after its end. */
@@ -160,8 +160,8 @@ export class Schedule {
 
   #fault({ point, faultKey }: PlannedPoint, interval: number): IntervalFault | undefined {
     const end = this.#end(interval);
-    if (interval < FIRST_FAULTY_INTERVAL || end > this.#lastEnd - CLEAN_INTERVALS * INTERVAL_S)
-      return undefined;
+    const isAtEnd = end > this.#lastEnd - (CLEAN_INTERVALS + 1) * INTERVAL_S;
+    if (interval < FIRST_FAULTY_INTERVAL || isAtEnd) return undefined;
     // A device about to go would take what it held back with it, and one that has just come is checked closely.
     const swapAt = point.swap?.record.at ?? Number.NEGATIVE_INFINITY;
     if (Math.abs(end - swapAt) < 3 * INTERVAL_S) return undefined;

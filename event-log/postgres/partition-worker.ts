@@ -73,8 +73,8 @@ export class PartitionWorker {
   async #hold(): Promise<void> {
     const { handler, locate } = this.#dependencies;
     const stored = await handler.assigned(this.#topicPartition);
-    if (this.#abort.signal.aborted) return;
     const start = await locate(this.claim, stored);
+    if (this.#abort.signal.aborted) return;
     const mismatch = "mismatch" in start ? start.mismatch : await this.#deliverFrom(start.nextOffset);
     if (mismatch !== undefined) await this.#halt(mismatch);
   }

@@ -21,7 +21,7 @@ export interface AppenderOptions {
 const PARTITION_MISSING = "GR001";
 
 /** The parameters of `append_batches`. */
-interface Statement {
+export interface AppendStatement {
   readonly topics: string[];
   readonly partitions: number[];
   readonly recordCounts: number[];
@@ -65,7 +65,7 @@ export class PostgresAppender implements Appender {
   }
 
   async #append(records: readonly NewRecord[]): Promise<void> {
-    const statement = pack(records, this.#options);
+    const statement = packAppend(records, this.#options);
     this.#faults.hit("event-log.before-append");
     try {
       await this.#withinTimeout(this.#send(statement));
@@ -85,7 +85,7 @@ export class PostgresAppender implements Appender {
     statement.topics.forEach((topic, at) => this.#announcer.partition(topic, statement.partitions[at]!));
   }
 
-  async #send(statement: Statement): Promise<void> {
+  async #send(statement: AppendStatement): Promise<void> {
     this.#client ??= await this.#connect();
     await this.#client.query("select append_batches($1, $2, $3, $4, $5)", [
       statement.topics,
@@ -135,7 +135,11 @@ export class PostgresAppender implements Appender {
   }
 }
 
-function pack(records: readonly NewRecord[], options: AppenderOptions): Statement {
+/** Packs records partition by partition, keeping their order within each. */
+export function packAppend(
+  records: readonly NewRecord[],
+  limits: Pick<AppenderOptions, "storedBatchRecords" | "storedBatchBytes">,
+): AppendStatement {
   const byPartition = new Map<string, NewRecord[]>();
   for (const record of records) {
     const name = `${record.topic}/${record.partition}`;
@@ -149,7 +153,7 @@ function pack(records: readonly NewRecord[], options: AppenderOptions): Statemen
   const parts: Buffer[] = [];
   for (const list of byPartition.values()) {
     const { topic, partition } = list[0]!;
-    for (const batch of packBatches(list, options.storedBatchRecords, options.storedBatchBytes)) {
+    for (const batch of packBatches(list, limits.storedBatchRecords, limits.storedBatchBytes)) {
       topics.push(topic);
       partitions.push(partition);
       recordCounts.push(batch.recordCount);

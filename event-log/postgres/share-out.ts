@@ -46,17 +46,18 @@ export function shareOut(
     const least = target.has(name) ? undefined : leastBurdened(topic);
     if (least !== undefined) give(name, least.id);
   }
-  // Each move lowers the sum of the squares of the shares, so this ends.
-  for (let moved = true; moved;) {
-    moved = false;
+  // Each move lowers the sum of the squares of the shares, so this ends; taking from the most burdened moves least.
+  for (;;) {
+    let best: { name: string; from: string; to: string; gap: number } | undefined;
     for (const { name, topic } of sorted) {
-      const owner = target.get(name);
+      const from = target.get(name);
       const least = leastBurdened(topic);
-      if (owner === undefined || least === undefined || owned.get(least.id)! + 1 >= owned.get(owner)!)
-        continue;
-      give(name, least.id, owner);
-      moved = true;
+      if (from === undefined || least === undefined) continue;
+      const gap = owned.get(from)! - owned.get(least.id)!;
+      if (gap > Math.max(1, best?.gap ?? 1)) best = { name, from, to: least.id, gap };
     }
+    if (best === undefined) break;
+    give(best.name, best.to, best.from);
   }
   return target;
 }

@@ -26,6 +26,8 @@ export interface ApiOptions {
   readonly port: number;
   /** Default 1,000; further connections are closed at once. */
   readonly maxConnections?: number;
+  /** How long `/ready` waits for the dependencies' states, ms; default 5,000. */
+  readonly readyWithinMs?: number;
   /** How long `stop` waits for requests in hand, ms; default 5,000. */
   readonly stopWithinMs?: number;
 }
@@ -68,7 +70,7 @@ export class Api implements Service {
   /** Rejects with `listen-failed` where the port is taken or the host not this machine's. */
   async start(): Promise<void> {
     const { host = "127.0.0.1", port, maxConnections = 1_000 } = this.#options;
-    const app = await buildApp(this.#dependencies);
+    const app = await buildApp(this.#options, this.#dependencies);
     this.#app = app;
     app.server.maxConnections = maxConnections;
     try {
@@ -93,7 +95,7 @@ export class Api implements Service {
   }
 }
 
-async function buildApp(dependencies: ApiDependencies): Promise<TypedApp> {
+async function buildApp(options: ApiOptions, dependencies: ApiDependencies): Promise<TypedApp> {
   const app: TypedApp = fastify({
     logger: false,
     bodyLimit: MAX_BODY_BYTES,
@@ -115,7 +117,7 @@ async function buildApp(dependencies: ApiDependencies): Promise<TypedApp> {
   const hasher = await createHasher();
   // Routes come after the plugin that collects their schemas.
   app.after(() => {
-    operationalRoutes(app, dependencies);
+    operationalRoutes(app, { readyWithinMs: options.readyWithinMs ?? 5_000 }, dependencies);
     meterRoutes(app, dependencies);
     regionRoutes(app, dependencies);
     quarantineRoutes(app, dependencies);

@@ -17,10 +17,12 @@ export interface OperationalDependencies {
   readonly metricsText: () => Promise<string>;
 }
 
-const READINESS_BOUND_MS = 5_000;
-
 /** Liveness, readiness, metrics and the OpenAPI document. */
-export function operationalRoutes(app: TypedApp, { readiness, metricsText }: OperationalDependencies): void {
+export function operationalRoutes(
+  app: TypedApp,
+  options: { readonly readyWithinMs: number },
+  { readiness, metricsText }: OperationalDependencies,
+): void {
   app.get(
     "/health",
     {
@@ -50,7 +52,7 @@ export function operationalRoutes(app: TypedApp, { readiness, metricsText }: Ope
       },
     },
     async (_request, reply) => {
-      const dependencies = await withinBound(readiness());
+      const dependencies = await withinBound(readiness(), options.readyWithinMs);
       const ready = Object.values(dependencies).every((state) => state.ok);
       return reply.code(ready ? 200 : 503).send({ ready, dependencies });
     },
@@ -75,10 +77,11 @@ export function operationalRoutes(app: TypedApp, { readiness, metricsText }: Ope
 /** A dependency that never answers must not keep the probe waiting. */
 async function withinBound(
   states: Promise<Readonly<Record<string, DependencyState>>>,
+  boundMs: number,
 ): Promise<Readonly<Record<string, DependencyState>>> {
   const abort = new AbortController();
-  const late = delay(READINESS_BOUND_MS, undefined, { signal: abort.signal }).then(() => ({
-    readiness: { ok: false, reason: `no answer within ${READINESS_BOUND_MS} ms` },
+  const late = delay(boundMs, undefined, { signal: abort.signal }).then(() => ({
+    readiness: { ok: false, reason: `no answer within ${boundMs} ms` },
   }));
   late.catch(() => {});
   try {

@@ -61,7 +61,7 @@ function toStatus(row: StatusRow): SettlementStatus {
 export async function newestProvableBatch(db: Queryable, region: string): Promise<Batch | undefined> {
   const settled = await db.query<BatchRow>(
     `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
-       join settlement s using (region_id, round, interval_end)
+       join settlement s on (s.region_id, s.round, s.interval_end) = (b.region_id, b.round, b.interval_end)
       where r.name = $1 and b.voided_ms is null and s.state in ('mined', 'final', 'settled-externally')
       order by b.interval_end desc limit 1`,
     [region],

@@ -1,4 +1,3 @@
-import { JsonRpcProvider } from "ethers/providers";
 import { Aggregator } from "../aggregator/aggregator.ts";
 import { Api } from "../api/api.ts";
 import { LocalChain } from "../contracts/local-chain/local-chain.ts";
@@ -14,7 +13,8 @@ import { GridrootError } from "../service/errors.ts";
 import type { Service } from "../service/lifecycle.ts";
 import { Recorder } from "../time-series/recorder.ts";
 import { Rollups } from "../time-series/rollups.ts";
-import { addressOf, embeddedKeys } from "./deployment.ts";
+import { embeddedKeys } from "./deployment.ts";
+import { metricsOfAll, readinessOf } from "./observation.ts";
 import { missing, type RoleProcess } from "./role-process.ts";
 
 /** What a process can be. */
@@ -30,6 +30,16 @@ const DAY_S = 86_400;
 const GWEI = 10n ** 9n;
 /** What each account of the local chain begins with. */
 const LOCAL_BALANCE_WEI = 10n ** 24n;
+
+const RELAYER_LIMITS = {
+  maxInFlight: 64,
+  maxInFlightPerRegion: 16,
+  gasMarginPercent: 25,
+  pollMs: 500,
+  rpcTimeoutMs: 10_000,
+  resendMs: 15_000,
+  retryRefusedMs: 30_000,
+} as const;
 
 /** The services of a role, in the order of their start. */
 export function servicesOf(role: Role, process_: RoleProcess): Promise<readonly Service[]> {
@@ -144,9 +154,10 @@ async function relayer(process_: RoleProcess): Promise<readonly Service[]> {
   const service = new Relayer(
     {
       domain,
-      confirmations: settings.confirmations,
-      feeCeilingWei: BigInt(settings.feeCeilingGwei) * GWEI,
       listenUrl: settings.postgresUrl,
+      confirmations: settings.confirmations,
+      maxFeeCeilingWei: BigInt(settings.feeCeilingGwei) * GWEI,
+      ...RELAYER_LIMITS,
     },
     {
       pool: ledger,
@@ -160,6 +171,30 @@ async function relayer(process_: RoleProcess): Promise<readonly Service[]> {
       random: Math.random,
       onMined: (seen) => observers.onMined?.(seen),
       onFinal: (seen) => observers.onFinal?.(seen),
+    },
+  );
+  return [service];
+}
+
+async function api(process_: RoleProcess): Promise<readonly Service[]> {
+  const { settings, log, metrics } = process_;
+  const { ledger, timeSeries } = await process_.stores();
+  const { client, domain } = await process_.chain();
+  const service = new Api(
+    { host: settings.httpHost, port: settings.httpPort },
+    {
+      pool: ledger,
+      timeSeries,
+      chain: {
+        domain,
+        authoritySet: () => client.readAuthoritySet(),
+        isAccepted: (content) => client.isAccepted(content),
+      },
+      clock: systemClock,
+      log,
+      metrics,
+      metricsText: () => metricsOfAll(process_),
+      readiness: () => readinessOf(process_),
     },
   );
   return [service];

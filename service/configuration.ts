@@ -221,10 +221,10 @@ export const SETTINGS = {
   }),
   confirmations: integer({
     name: "GRIDROOT_CONFIRMATIONS",
-    min: 1,
+    min: 0,
     max: 10_000,
     default: 4,
-    sentence: "Blocks, its own included, after which a settlement counts as final.",
+    sentence: "Blocks on top of a settlement's own after which it counts as final.",
   }),
   feeCeilingGwei: integer({
     name: "GRIDROOT_FEE_CEILING_GWEI",

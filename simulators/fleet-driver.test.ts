@@ -43,7 +43,7 @@ class TestBroker {
       authenticate: (client, username, password, done) => {
         const known = username === client.id && (password?.length ?? 0) >= 32 && !this.refused.has(client.id);
         if (known) done(null, true);
-        else done(Object.assign(new Error("refused"), { returnCode: 5 }) as AuthenticateError, null);
+        else done(refusal(5), null);
       },
       authorizePublish: (client, packet, done) => {
         this.received.push({
@@ -84,6 +84,13 @@ class TestBroker {
     this.#server = undefined;
     this.#aedes = undefined;
   }
+}
+
+/** Aedes declares its CONNACK codes as a `const enum`, which erasable TypeScript cannot read. */
+function refusal(returnCode: number): AuthenticateError {
+  const error: Error & { returnCode?: unknown } = new Error("refused");
+  error.returnCode = returnCode;
+  return error as AuthenticateError;
 }
 
 const stops: (() => Promise<void>)[] = [];

@@ -8,11 +8,12 @@ import { type Fleet, trueExportWh } from "../simulators/fleet.ts";
 import { runDay } from "../simulators/runs.ts";
 import type { Context } from "./context.ts";
 import { type DemoReport, printReport, type RegionFigures, reportJson, totalOf } from "./demo-report.ts";
-import { commission, fleetDriver, plannedFleet, sealedUntil, waitForRoom, waitUntil } from "./fleet-setup.ts";
+import { commission, fleetDriver, plannedFleet } from "./fleet-setup.ts";
 import { Machine } from "./machine.ts";
 import { freePort } from "./ports.ts";
 import { apiUrl } from "./proof.ts";
 import { chainFigures, checkProofs, countDeadLetters, countLogged, ledgerFigures } from "./reconciliation.ts";
+import { settleAll, waitForRoom, waitUntil } from "./settling.ts";
 import { stopOnSignal } from "./signals.ts";
 
 export interface DemoFlags {
@@ -148,23 +149,6 @@ async function publishDay(machine: Machine, context: Context, fleet: Fleet, day:
     await driver.stop();
   }
   return driver;
-}
-
-/** Waits until every batch is sealed, mined and, with the confirmation depth mined on top, final. */
-async function settleAll(machine: Machine, day: Day): Promise<void> {
-  const stores = await machine.process.stores();
-  const unsettled = async (states: readonly string[]): Promise<number> => {
-    const result = await stores.ledger.query<{ n: bigint }>(
-      `select count(*) as n from batch left join settlement using (region_id, round, interval_end)
-        where state is null or state <> all ($1)`,
-      [states],
-    );
-    return Number(result.rows[0]?.n ?? 0n);
-  };
-  await waitUntil(async () => (await sealedUntil(stores, day.from)) >= day.end);
-  await waitUntil(async () => (await unsettled(["mined", "final"])) === 0);
-  await machine.mine(machine.process.settings.confirmations);
-  await waitUntil(async () => (await unsettled(["final"])) === 0);
 }
 
 interface Run {

@@ -6,7 +6,6 @@ import { commissionRecords, createFleet, type Fleet } from "../simulators/fleet.
 import { Schedule } from "../simulators/schedule.ts";
 import type { Context } from "./context.ts";
 import type { RoleProcess } from "./role-process.ts";
-import type { Stores } from "./stores.ts";
 
 export interface FleetPlan {
   readonly seed: string;
@@ -58,35 +57,4 @@ export async function fleetDriver(
 async function submissionOf(process_: RoleProcess) {
   const { eventLog, ledger } = await process_.stores();
   return { eventLog, pool: ledger, partitionsPerRegion: process_.settings.partitionsPerRegion };
-}
-
-/** Open boundaries that a partition may hold; a replay keeps one below, for the readings past its newest interval. */
-const INTERVALS_AHEAD = 3;
-const POLL_MS = 20;
-
-/**
- * Waits until the interval that ends at `end` fits between the boundaries that are open: a replay is throttled by
- * what is not sealed yet. Regions that sealed nothing yet count from `from`.
- */
-export async function waitForRoom(
-  stores: Stores,
-  run: { from: number; lengthS: number },
-  end: number,
-): Promise<void> {
-  const needed = Math.max(run.from, end - INTERVALS_AHEAD * run.lengthS);
-  await waitUntil(async () => (await sealedUntil(stores, run.from)) >= needed);
-}
-
-/** How far all regions are sealed, unix seconds. */
-export async function sealedUntil(stores: Stores, from: number): Promise<number> {
-  const result = await stores.ledger.query<{ sealed: bigint | null }>(
-    "select min(coalesce(sealed_until, $1::bigint)) as sealed from region",
-    [from],
-  );
-  return Number(result.rows[0]?.sealed ?? from);
-}
-
-/** Asks again and again until the answer is yes. */
-export async function waitUntil(condition: () => Promise<boolean>, everyMs = POLL_MS): Promise<void> {
-  while (!(await condition())) await new Promise((done) => setTimeout(done, everyMs));
 }

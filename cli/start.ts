@@ -9,9 +9,10 @@ import { readOrCreateKeys } from "../service/keys.ts";
 import { redacted } from "../service/settings.ts";
 import { replayThenLive } from "../simulators/runs.ts";
 import type { Context } from "./context.ts";
-import { commission, fleetDriver, plannedFleet, sealedUntil, waitForRoom } from "./fleet-setup.ts";
+import { commission, fleetDriver, plannedFleet } from "./fleet-setup.ts";
 import { Machine } from "./machine.ts";
 import type { RoleProcess, SettlementSeen } from "./role-process.ts";
+import { sealedUntil, waitForRoom } from "./settling.ts";
 import { stopOnSignal } from "./signals.ts";
 import { isoInstant } from "./times.ts";
 

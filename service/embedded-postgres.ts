@@ -57,12 +57,18 @@ export class EmbeddedPostgres implements Service {
     return this.#url;
   }
 
+  /** The server's process, while it runs. */
+  async pid(): Promise<number | undefined> {
+    return (await runningServer(this.#dataDir))?.pid;
+  }
+
   async start(): Promise<void> {
     this.#owner = await ownerUnderRoot();
     await this.#choosePlaces();
     if (!existsSync(join(this.#dataDir, "PG_VERSION"))) await this.#initialise();
-    const running = await runningPort(this.#dataDir);
-    const port = running ?? this.#port ?? (this.#options.port === 0 ? await freePort() : this.#options.port);
+    const running = await runningServer(this.#dataDir);
+    const port =
+      running?.port ?? this.#port ?? (this.#options.port === 0 ? await freePort() : this.#options.port);
     if (running === undefined) await this.#launch(port);
     await ensureDatabase(await this.#useUrl(port));
   }
@@ -71,9 +77,9 @@ export class EmbeddedPostgres implements Service {
   async attach(): Promise<boolean> {
     this.#owner = await ownerUnderRoot();
     await this.#choosePlaces();
-    const port = await runningPort(this.#dataDir);
-    if (port !== undefined) await this.#useUrl(port);
-    return port !== undefined;
+    const running = await runningServer(this.#dataDir);
+    if (running !== undefined) await this.#useUrl(running.port);
+    return running !== undefined;
   }
 
   async stop(): Promise<void> {
@@ -219,8 +225,13 @@ async function everyoneMayEnter(...folders: readonly string[]): Promise<boolean>
   return true;
 }
 
-/** The port of a live server on the folder; removes the pid file that a dead one left. */
-async function runningPort(dataDir: string): Promise<number | undefined> {
+interface RunningServer {
+  readonly pid: number;
+  readonly port: number;
+}
+
+/** The live server on the folder; removes the pid file that a dead one left. */
+async function runningServer(dataDir: string): Promise<RunningServer | undefined> {
   const pidFile = join(dataDir, "postmaster.pid");
   const lines = await readFile(pidFile, "utf8").then(
     (text) => text.split("\n"),
@@ -231,7 +242,7 @@ async function runningPort(dataDir: string): Promise<number | undefined> {
     async () => (await readFile(`/proc/${lines[0]}/cmdline`, "utf8")).includes(basename("postgres")),
     () => false,
   );
-  if (alive) return Number(lines[3]);
+  if (alive) return { pid: Number(lines[0]), port: Number(lines[3]) };
   await rm(pidFile, { force: true });
   return undefined;
 }

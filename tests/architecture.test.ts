@@ -6,7 +6,10 @@ import { fileURLToPath } from "node:url";
 import { test } from "node:test";
 
 const root = fileURLToPath(new URL("../", import.meta.url));
-const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: root, encoding: "utf8" })
+const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], {
+  cwd: root,
+  encoding: "utf8",
+})
   .split("\n")
   .filter((file) => file !== "");
 const sources = files.filter((file) => file.endsWith(".ts") && !isTest(file));
@@ -36,9 +39,9 @@ function isTest(file: string): boolean {
 
 function importsOf(file: string): string[] {
   const code = readFileSync(join(root, file), "utf8");
-  return [...code.matchAll(/(?:^|\n)\s*(?:import|export)\b[^;]*?from\s+"([^"]+)"|\bimport\(\s*"([^"]+)"/g)].map(
-    (match) => match[1] ?? match[2] ?? "",
-  );
+  return [
+    ...code.matchAll(/(?:^|\n)\s*(?:import|export)\b[^;]*?from\s+"([^"]+)"|\bimport\(\s*"([^"]+)"/g),
+  ].map((match) => match[1] ?? match[2] ?? "");
 }
 
 for (const [folder, allowed] of Object.entries(MAY_IMPORT)) {
@@ -67,7 +70,11 @@ test("every source folder has a rule for what it may import", () => {
 test("the domain imports no module of Node", () => {
   const wrong = sources
     .filter((file) => file.startsWith("domain/"))
-    .flatMap((file) => importsOf(file).filter((name) => name.startsWith("node:")).map((name) => `${file} -> ${name}`));
+    .flatMap((file) =>
+      importsOf(file)
+        .filter((name) => name.startsWith("node:"))
+        .map((name) => `${file} -> ${name}`),
+    );
   assert.deepEqual(wrong, []);
 });
 
@@ -81,7 +88,9 @@ test("only main.ts reads the environment", () => {
 test("the domain reads no clock and no randomness", () => {
   const wrong = sources
     .filter((file) => file.startsWith("domain/"))
-    .filter((file) => /\bDate\.now\(|\bnew Date\(\)|\bMath\.random\(/.test(readFileSync(join(root, file), "utf8")));
+    .filter((file) =>
+      /\bDate\.now\(|\bnew Date\(\)|\bMath\.random\(/.test(readFileSync(join(root, file), "utf8")),
+    );
   assert.deepEqual(wrong, []);
 });
 

@@ -12,7 +12,10 @@ const WITHIN_MS = 180_000;
 
 function scratchCopy(): string {
   const copy = mkdtempSync(join(tmpdir(), "gridroot-mutations-"));
-  const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: root, encoding: "utf8" });
+  const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], {
+    cwd: root,
+    encoding: "utf8",
+  });
   for (const file of files.split("\n").filter((name) => name !== "")) {
     mkdirSync(dirname(join(copy, file)), { recursive: true });
     cpSync(join(root, file), join(copy, file));
@@ -22,17 +25,27 @@ function scratchCopy(): string {
 }
 
 /** The failed tests' names, and how many tests passed. */
-function runTest(copy: string, mutation: Mutation): Promise<{ failed: string[]; passed: number; output: string }> {
-  const command = mutation.solidity === true ? ["npx", "hardhat", "test", "solidity", mutation.test] : [
-    process.execPath,
-    "--test",
-    "--test-reporter=tap",
-    "--test-global-setup=tests/support/global-setup.ts",
-    `--test-name-pattern=${mutation.name}`,
-    mutation.test,
-  ];
+function runTest(
+  copy: string,
+  mutation: Mutation,
+): Promise<{ failed: string[]; passed: number; output: string }> {
+  const command =
+    mutation.solidity === true
+      ? ["npx", "hardhat", "test", "solidity", mutation.test]
+      : [
+          process.execPath,
+          "--test",
+          "--test-reporter=tap",
+          "--test-global-setup=tests/support/global-setup.ts",
+          `--test-name-pattern=${mutation.name}`,
+          mutation.test,
+        ];
   return new Promise((resolve) => {
-    const child = spawn(command[0]!, command.slice(1), { cwd: copy, stdio: ["ignore", "pipe", "pipe"], detached: true });
+    const child = spawn(command[0]!, command.slice(1), {
+      cwd: copy,
+      stdio: ["ignore", "pipe", "pipe"],
+      detached: true,
+    });
     let output = "";
     child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
     child.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));
@@ -44,7 +57,9 @@ function runTest(copy: string, mutation: Mutation): Promise<{ failed: string[]; 
       const named = (prefix: string) =>
         lines.filter((line) => line.startsWith(prefix) && pattern.test(line) && !line.includes("# SKIP"));
       if (mutation.solidity === true) {
-        const failed = lines.filter((line) => line.includes("Counterexample") || /^\d+\)/.test(line) || line.startsWith("✘"));
+        const failed = lines.filter(
+          (line) => line.includes("Counterexample") || /^\d+\)/.test(line) || line.startsWith("✘"),
+        );
         resolve({ failed, passed: lines.filter((line) => line.startsWith("✔")).length, output });
       } else {
         resolve({ failed: named("not ok "), passed: named("ok ").length, output });
@@ -58,7 +73,10 @@ async function judge(copy: string, mutation: Mutation): Promise<string | undefin
   const original = readFileSync(file, "utf8");
   const occurrences = original.split(mutation.from).length - 1;
   if (occurrences !== 1) return `the text to replace stands ${occurrences} times in ${mutation.file}`;
-  writeFileSync(file, original.replace(mutation.from, () => mutation.to));
+  writeFileSync(
+    file,
+    original.replace(mutation.from, () => mutation.to),
+  );
   try {
     const { failed, output } = await runTest(copy, mutation);
     if (failed.length > 0) return undefined;
@@ -76,7 +94,8 @@ async function soundTests(copy: string, mutations: readonly Mutation[]): Promise
     if (seen.has(key)) continue;
     seen.add(key);
     const { failed, passed } = await runTest(copy, mutation);
-    if (failed.length > 0 || passed === 0) faults.push(`${key}: ${passed} passed, ${failed.length} failed unbroken`);
+    if (failed.length > 0 || passed === 0)
+      faults.push(`${key}: ${passed} passed, ${failed.length} failed unbroken`);
   }
   return faults;
 }

@@ -1,22 +1,36 @@
+import { readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 
 import { defineConfig } from "hardhat/config";
 
-const require = createRequire(import.meta.url);
-
 // Building and testing contracts must not need a network or a terminal, nor tell anybody about it.
 process.env["HARDHAT_DISABLE_TELEMETRY"] = "true";
 
+const compiler = {
+  version: "0.8.30",
+  path: createRequire(import.meta.url).resolve("solc/soljson.js"),
+};
+
+const release = {
+  ...compiler,
+  settings: {
+    viaIR: true,
+    optimizer: { enabled: true, runs: 10_000 },
+    evmVersion: "prague",
+    metadata: { bytecodeHash: "none" },
+  },
+};
+
+// Tests deploy the released code by its artifact; optimizing their own would take most of a minute.
+const tests = { ...compiler, settings: { optimizer: { enabled: false }, evmVersion: "prague" } };
+const testFiles = readdirSync(new URL("./contracts/test/", import.meta.url)).filter((file) =>
+  file.endsWith(".sol"),
+);
+
 export default defineConfig({
   solidity: {
-    version: "0.8.30",
-    path: require.resolve("solc/soljson.js"),
-    settings: {
-      viaIR: true,
-      optimizer: { enabled: true, runs: 10_000 },
-      evmVersion: "prague",
-      metadata: { bytecodeHash: "none" },
-    },
+    compilers: [release],
+    overrides: Object.fromEntries(testFiles.map((file) => [`contracts/test/${file}`, tests])),
   },
   paths: {
     sources: "contracts/src",
@@ -28,6 +42,7 @@ export default defineConfig({
     solidity: {
       fuzz: { runs: 64, seed: "0x67726964726f6f74" },
       invariant: { runs: 16, depth: 32, failOnRevert: true },
+      fsPermissions: { readDirectory: ["artifacts"] },
     },
   },
 });

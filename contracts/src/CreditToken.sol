@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
-/// @title Gridroot Credit: an ERC-20 whose unit is 1 Wh
-/// @notice Balances share one storage slot with what the account was minted in its home region, so that a claim
-/// writes one slot per account. Errors are those of ERC-6093.
-abstract contract CreditToken {
+import {ICreditToken} from "./ICreditToken.sol";
+
+/// @title The credit token over the ledger's accounts
+/// @dev A balance shares one storage slot with what the account was minted in its home region, so that a claim
+/// writes one slot per account.
+abstract contract CreditToken is ICreditToken {
     /// @dev 192 of 256 bits. Balances fit: 256 regions mint at most 2^64 Wh each.
     struct Account {
         uint96 balanceWh;
@@ -12,35 +14,29 @@ abstract contract CreditToken {
         uint64 homeMintedWh;
     }
 
+    /// @inheritdoc ICreditToken
     string public constant name = "Gridroot Credit";
+    /// @inheritdoc ICreditToken
     string public constant symbol = "GRC";
-    /// @notice One token is one Wh; there is no fraction of it.
+    /// @inheritdoc ICreditToken
     uint8 public constant decimals = 0;
 
     mapping(address account => Account) internal _accounts;
-    /// @notice What `spender` may still transfer for `owner`; the largest number never shrinks.
+    /// @inheritdoc ICreditToken
     mapping(address owner => mapping(address spender => uint256)) public allowance;
 
-    event Transfer(address indexed from, address indexed to, uint256 value);
-    event Approval(address indexed owner, address indexed spender, uint256 value);
-
-    error ERC20InsufficientBalance(address sender, uint256 balance, uint256 needed);
-    error ERC20InvalidReceiver(address receiver);
-    error ERC20InvalidSpender(address spender);
-    error ERC20InsufficientAllowance(address spender, uint256 allowance, uint256 needed);
-
-    /// @notice All Wh minted so far.
-    function totalSupply() external view virtual returns (uint256);
-
+    /// @inheritdoc ICreditToken
     function balanceOf(address account) external view returns (uint256) {
         return _accounts[account].balanceWh;
     }
 
+    /// @inheritdoc ICreditToken
     function transfer(address to, uint256 value) external returns (bool) {
         _transfer(msg.sender, to, value);
         return true;
     }
 
+    /// @inheritdoc ICreditToken
     function approve(address spender, uint256 value) external returns (bool) {
         if (spender == address(0)) revert ERC20InvalidSpender(spender);
         allowance[msg.sender][spender] = value;
@@ -48,6 +44,7 @@ abstract contract CreditToken {
         return true;
     }
 
+    /// @inheritdoc ICreditToken
     function transferFrom(address from, address to, uint256 value) external returns (bool) {
         uint256 allowed = allowance[from][msg.sender];
         if (allowed != type(uint256).max) {

@@ -2,6 +2,7 @@
 pragma solidity 0.8.30;
 
 import {CreditToken} from "./CreditToken.sol";
+import {ICreditToken} from "./ICreditToken.sol";
 import {ISettlement} from "./ISettlement.sol";
 import {MerkleSumProof} from "./MerkleSumProof.sol";
 
@@ -225,9 +226,9 @@ contract Settlement is ISettlement, CreditToken {
         return _digest(settlement);
     }
 
-    /// @inheritdoc CreditToken
+    /// @inheritdoc ICreditToken
     /// @dev The sum over at most 256 regions; a running total would cost every claim a slot.
-    function totalSupply() external view override returns (uint256 supplyWh) {
+    function totalSupply() external view returns (uint256 supplyWh) {
         for (uint256 i = 0; i < _regionNumbers.length; i++) supplyWh += _regions[_regionNumbers[i]].mintedWh;
     }
 

@@ -119,11 +119,13 @@ for (const seed of SEEDS) {
             waitForRoom: (boundary) => retrying(() => waitForRoom(stores, { from, lengthS: 900 }, boundary)),
             onProgress: ({ intervalEnd }) => {
               const victim = order[(intervalEnd - from) / 900 - 1];
-              if (victim !== undefined && intervalEnd < end) kill(machine, victim, folder);
+              if (victim !== undefined) kills.push(kill(machine, victim, context.settings));
             },
           },
         );
         await driver.stop();
+        await Promise.all(kills);
+        assert.equal(kills.length, order.length, "every victim died");
         await retrying(() => settleAll(machine, { from, end }));
 
         const truth = trueExportWh(fleet, end);

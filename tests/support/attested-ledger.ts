@@ -84,6 +84,7 @@ export function testRelayer(
       maxFeeCeilingWei: 10n ** 12n,
       gasMarginPercent: 30,
       pollMs: 50,
+      maxBackoffMs: 500,
       rpcTimeoutMs: 5_000,
       resendMs: 200,
       retryRefusedMs: 100,

@@ -28,7 +28,10 @@ class TestBroker {
   readonly received: Received[] = [];
   readonly refused = new Set<string>();
   hold: Promise<void> | undefined;
+  /** Publishes received, and those answered. */
   held = 0;
+  answered = 0;
+  ackDelayMs = 0;
   #aedes: Aedes | undefined;
   #server: Server | undefined;
   readonly #sockets = new Set<Socket>();
@@ -70,6 +73,8 @@ class TestBroker {
 
   async #acknowledge(done: () => void): Promise<void> {
     await this.hold;
+    if (this.ackDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.ackDelayMs));
+    this.answered += 1;
     done();
   }
 
@@ -109,7 +114,7 @@ interface Setup {
   readonly fleet: Fleet;
   readonly schedule: Schedule;
   readonly driver: FleetDriver;
-  readonly submitted: { region: string; record: RegistryRecord; after: number }[];
+  readonly submitted: { region: string; record: RegistryRecord; after: number; unanswered: number }[];
 }
 
 function setUp(
@@ -132,7 +137,8 @@ function setUp(
   const submitted: Setup["submitted"] = [];
   const operator = {
     submit: (region: string, record: RegistryRecord): Promise<void> => {
-      submitted.push({ region, record, after: broker.received.length });
+      const unanswered = broker.held - broker.answered;
+      submitted.push({ region, record, after: broker.received.length, unanswered });
       return Promise.resolve();
     },
   };
@@ -184,18 +190,16 @@ test("a day is published to the byte, in order for each meter, and every packet 
     { driver, from: START, intervals: 12 },
     {
       waitForRoom: (end) => Promise.resolve(void steps.push(`room ${end - START}`)),
-      setIngestClock: (nowMs) => Promise.resolve(void steps.push(`clock ${nowMs / 1000 - START}`)),
+      setIngestClock: (nowMs) => {
+        steps.push(`clock ${nowMs / 1000 - START} after ${broker.received.length}`);
+        return Promise.resolve();
+      },
       onProgress: ({ intervalEnd }) => void steps.push(`done ${intervalEnd - START}`),
     },
   );
-  assert.deepEqual(steps.slice(0, 6), [
-    "room 900",
-    "clock 960",
-    "done 900",
-    "room 1800",
-    "clock 1860",
-    "done 1800",
-  ]);
+  const first = expected(schedule, 1, 1).length;
+  assert.deepEqual(steps.slice(0, 3), ["room 900", "clock 960 after 0", "done 900"]);
+  assert.deepEqual(steps.slice(3, 6), ["room 1800", `clock 1860 after ${first}`, "done 1800"]);
   const sent = expected(schedule, 1, 12);
   assert.deepEqual(byClient(broker.received), byClient(sent));
   const tallies = [...driver.tallies().values()];
@@ -215,9 +219,10 @@ test("readings are counted in payloads: arrays by their length, garbage as one, 
     duplicated: 0.2,
     foreignTopic: 0.2,
   };
-  const { driver } = setUp(broker, { rates: { intervals, outage: 1 }, intervals: 30 });
+  const { driver, schedule } = setUp(broker, { rates: { intervals, outage: 1 }, intervals: 30 });
   await driver.start();
   await runDay({ driver, from: START, intervals: 30 }, noThrottle);
+  assert.deepEqual(byClient(broker.received), byClient(expected(schedule, 1, 30)));
   for (const [region, tally] of driver.tallies()) {
     const payloads = broker.received
       .filter(({ client }) => client.includes(region))
@@ -236,9 +241,13 @@ test("readings are counted in payloads: arrays by their length, garbage as one, 
 test("a swap waits for the old meter's acknowledgements and precedes the new meter's first publish", async () => {
   const broker = await brokerForTest();
   const { fleet, driver, submitted } = setUp(broker);
+  broker.ackDelayMs = 3;
   await driver.start();
   await runDay({ driver, from: START, intervals: 12 }, noThrottle);
-  assert.equal(submitted.length, 2);
+  assert.deepEqual(
+    submitted.map(({ unanswered }) => unanswered),
+    [0, 0],
+  );
   for (const { servicePoint, swap, meter, region } of fleet.servicePoints) {
     if (swap === undefined) continue;
     const written = submitted.find(({ record }) => record.servicePoint === servicePoint);

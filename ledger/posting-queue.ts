@@ -38,10 +38,19 @@ export async function postingQueues(db: Queryable, perRegion: number): Promise<r
            from settlement
           where region_id = r.region_id and state not in ('final', 'settled-externally')) u
        cross join lateral (
-         select b.* from batch b left join settlement s using (region_id, round, interval_end)
-          where b.region_id = r.region_id and b.voided_ms is null and (s.state is null or s.state = 'reverted')
-            and (b.round, b.interval_end) > (coalesce(done.round, 0), coalesce(done.interval_end, -1))
-          order by b.round, b.interval_end limit $1) b
+         select * from (
+           (select b.* from settlement s join batch b using (region_id, round, interval_end)
+             where s.region_id = r.region_id and s.state = 'reverted' and b.voided_ms is null
+             order by b.round, b.interval_end limit $1)
+           union all
+           (select n.* from batch n
+             where n.region_id = r.region_id and n.voided_ms is null
+               and (n.round, n.interval_end) > (coalesce(done.round, 0), coalesce(done.interval_end, -1))
+               and not exists (
+                 select from settlement s
+                  where (s.region_id, s.round, s.interval_end) = (n.region_id, n.round, n.interval_end))
+             order by n.round, n.interval_end limit $1)) w
+          order by round, interval_end limit $1) b
       order by r.region_id, b.round, b.interval_end`,
     [perRegion],
   );

@@ -47,7 +47,7 @@ const SELECT = `select b.region_id, r.name as region, b.round, b.interval_end, b
     s.changed_ms, b.sealed_ms, g.signatures, t.transaction_hash, t.block_number, t.gas_used
   from batch b
   join region r using (region_id)
-  left join settlement s using (region_id, round, interval_end)
+  left join settlement s on (s.region_id, s.round, s.interval_end) = (b.region_id, b.round, b.interval_end)
   cross join lateral (
     select count(*) as signatures from attestation a
      where (a.region_id, a.round, a.interval_end) = (b.region_id, b.round, b.interval_end)

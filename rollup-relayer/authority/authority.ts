@@ -32,6 +32,8 @@ export interface AuthorityOptions {
   readonly apiUrl: string;
   /** Pause between two looks at the API while there is nothing to do. */
   readonly pollMs: number;
+  /** The longest pause after failures. */
+  readonly maxBackoffMs: number;
   /** For one request to the API. */
   readonly timeoutMs: number;
   readonly maxEvidenceBytes: number;
@@ -105,7 +107,7 @@ export class Authority implements Service {
       registers,
     });
     this.#pacer = new Pacer(
-      { idleMs: options.pollMs, maxBackoffMs: 30_000 },
+      { idleMs: options.pollMs, maxBackoffMs: options.maxBackoffMs },
       {
         turn: () => this.#attestPending(),
         failed: (error) => this.#reportFailure(error),

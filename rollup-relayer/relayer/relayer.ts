@@ -52,6 +52,8 @@ export interface RelayerOptions {
   readonly gasMarginPercent: number;
   /** Pause between two looks while nothing is announced. */
   readonly pollMs: number;
+  /** The longest pause after failures. */
+  readonly maxBackoffMs: number;
   /** For one call of the node. */
   readonly rpcTimeoutMs: number;
   /** After this a transaction that is not mined is sent again. */
@@ -119,7 +121,7 @@ export class Relayer implements Service {
       invalidAttestation: () => this.#meters.invalidAttestations.inc(),
     });
     this.#pacer = new Pacer(
-      { idleMs: options.pollMs, maxBackoffMs: 30_000 },
+      { idleMs: options.pollMs, maxBackoffMs: options.maxBackoffMs },
       {
         turn: () => this.#turn(),
         failed: (error) => this.#reportFailure(error),

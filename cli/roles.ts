@@ -39,6 +39,7 @@ const RELAYER_LIMITS = {
   rpcTimeoutMs: 10_000,
   resendMs: 15_000,
   retryRefusedMs: 30_000,
+  maxBackoffMs: 10_000,
 } as const;
 
 /** The services of a role, in the order of their start. */
@@ -227,6 +228,7 @@ async function authority(process_: RoleProcess): Promise<readonly Service[]> {
       name: settings.authorityName,
       apiUrl: settings.apiUrl === "" ? `http://${settings.httpHost}:${settings.httpPort}` : settings.apiUrl,
       pollMs: 250,
+      maxBackoffMs: 10_000,
       timeoutMs: 10_000,
       maxEvidenceBytes: 256 * 1024 * 1024,
       domain,

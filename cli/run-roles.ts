@@ -16,10 +16,13 @@ const STOP_WITHIN_MS = 30_000;
 export async function runRoles(context: Context, roles: readonly Role[]): Promise<void> {
   const process_ = new RoleProcess(context, roles.join("+"));
   const lifecycle = new Lifecycle({ log: process_.log });
-  const stopped = stopOnSignal({ withinMs: STOP_WITHIN_MS }, async () => {
-    await lifecycle.stop();
-    await process_.close();
-  });
+  const stopped = stopOnSignal(
+    { withinMs: STOP_WITHIN_MS, obeySignals: process.send === undefined },
+    async () => {
+      await lifecycle.stop();
+      await process_.close();
+    },
+  );
   serveParent({ answer: (question) => answer(process_, question), stop: () => stopped.request() });
   try {
     for (const role of roles) {

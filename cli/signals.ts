@@ -9,8 +9,14 @@ export interface RequestedStop {
 /**
  * Runs `stop` at the first SIGINT or SIGTERM, or when asked. A second signal, or a stop that takes longer than
  * `withinMs`, ends the process at once: what was acknowledged is durable, so nothing is lost by it.
+ *
+ * Without `obeySignals` signals are ignored and only `request` counts: Ctrl-C reaches a whole group of processes, and
+ * it is their parent that stops them in order.
  */
-export function stopOnSignal(options: { withinMs: number }, stop: () => Promise<void>): RequestedStop {
+export function stopOnSignal(
+  options: { withinMs: number; obeySignals?: boolean },
+  stop: () => Promise<void>,
+): RequestedStop {
   let requested = false;
   let finish = () => {};
   const done = new Promise<void>((resolve) => (finish = resolve));
@@ -30,6 +36,7 @@ export function stopOnSignal(options: { withinMs: number }, stop: () => Promise<
   }
 
   function onSignal(): void {
+    if (options.obeySignals === false) return;
     if (requested) process.exit(130);
     request();
   }

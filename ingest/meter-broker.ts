@@ -29,8 +29,6 @@ export class MeterBroker extends Aedes {
 
   constructor(dependencies: MeterBrokerDependencies) {
     super({
-      // The gate watches the time of connecting and draining.
-      drainTimeout: 0,
       // The handler has a limit of its own, which refuses before the append.
       maxInflightInbound: 0,
       persistence: new SessionStore<Client>((client, messageId) => {
@@ -107,7 +105,9 @@ function gateOf(client: Client): PacketGate {
 }
 
 function refusalError(returnCode: Refusal): AuthenticateError {
-  const error = new Error("connection refused") as AuthenticateError;
+  const error: Error & { returnCode?: number } = new Error("connection refused");
   error.returnCode = returnCode;
-  return error;
+  // Aedes declares the codes as an ambient const enum, which cannot be imported where modules are isolated.
+  // oxlint-disable-next-line typescript/no-unsafe-enum-assignment
+  return error as AuthenticateError;
 }

@@ -1,11 +1,12 @@
+import type { NewRecord } from "../event-log/event-log.ts";
 import type { Clock } from "../service/clock.ts";
 import { GridrootError } from "../service/errors.ts";
 import type { FaultPoints } from "../service/faults.ts";
-import { admit, type AdmissionOptions } from "./admission.ts";
+import { type Admission, admit, type AdmissionOptions } from "./admission.ts";
 import type { IngestCounters } from "./counters.ts";
-import type { GroupCommit } from "./group-commit.ts";
+import type { GroupCommit, Pending } from "./group-commit.ts";
 import type { CloseReason } from "./packet-gate.ts";
-import type { Session, Unreleased } from "./sessions.ts";
+import type { Session, Submitted } from "./sessions.ts";
 
 /** A PUBLISH as the broker parsed it. */
 export interface PublishPacket {
@@ -58,7 +59,7 @@ export class PublishHandler {
     this.#counters.received.inc();
     this.#faults.hit("ingest.received");
     if (packet.qos === 2) this.#handleExactlyOnce(session, packet, acknowledge);
-    else this.#submit(session, packet, acknowledge, undefined);
+    else this.#submit(session, packet, acknowledge);
   }
 
   /** PUBREL: the identifier is free again. */
@@ -68,68 +69,93 @@ export class PublishHandler {
 
   #handleExactlyOnce(session: Session, packet: PublishPacket, acknowledge: Acknowledge): void {
     const messageId = packet.messageId!;
-    const first = session.unreleased.get(messageId);
-    if (first !== undefined) {
+    if (session.unreleased.has(messageId)) {
       this.#counters.repeated.inc();
-      const answer = (): void => {
-        session.gate.settled(packet.length ?? 0);
-        if (!session.gate.destroyed) acknowledge();
-      };
-      if (first.durable) answer();
-      else first.repeats.push(answer);
-      return;
-    }
-    if (session.unreleased.size >= this.#options.maxUnreleasedPerClient) {
+      this.#answerRepeat(session, packet, acknowledge);
+    } else if (session.unreleased.size >= this.#options.maxUnreleasedPerClient) {
       this.#counters.failed.inc();
       session.gate.settled(packet.length ?? 0);
       acknowledge(closing("too-many-unreleased"));
-      return;
+    } else {
+      session.unreleased.add(messageId);
+      this.#submit(session, packet, acknowledge);
     }
-    const unreleased: Unreleased = { durable: false, repeats: [] };
-    session.unreleased.set(messageId, unreleased);
-    this.#submit(session, packet, acknowledge, unreleased);
   }
 
-  #submit(
-    session: Session,
-    packet: PublishPacket,
-    acknowledge: Acknowledge,
-    unreleased: Unreleased | undefined,
-  ): void {
+  /** A repeat waits for what came before it, its first sending included, so that PUBRECs keep their order. */
+  #answerRepeat({ gate, last }: Session, packet: PublishPacket, acknowledge: Acknowledge): void {
+    const answer = (): void => {
+      if (!gate.destroyed) acknowledge();
+      gate.settled(packet.length ?? 0);
+    };
+    if (last === undefined || last.isSettled) answer();
+    else last.afterwards(answer);
+  }
+
+  #submit(session: Session, packet: PublishPacket, acknowledge: Acknowledge): void {
     const payload = typeof packet.payload === "string" ? Buffer.from(packet.payload) : packet.payload;
-    const publish = { topic: packet.topic, payload, qos: packet.qos, receivedMs: this.#clock.nowMs() };
-    const { record, deadLetterReason } = admit(publish, session.meter, this.#options);
+    const admission = admit(
+      { topic: packet.topic, payload, qos: packet.qos, receivedMs: this.#clock.nowMs() },
+      session.meter,
+      this.#options,
+    );
+    const pending = new PendingPublish(session, packet, admission, acknowledge, this.#counters);
+    session.last = pending;
     this.#counters.inFlight.inc();
-    this.#commit.submit({
-      record,
-      bytes: packet.length ?? 0,
-      settle: (fault) => {
-        this.#counters.inFlight.dec();
-        if (fault !== undefined) {
-          this.#counters.failed.inc();
-        } else {
-          if (deadLetterReason === undefined) this.#counters.appended.inc();
-          else this.#counters.deadLettered.inc({ reason: deadLetterReason });
-          this.#countAnswer(session, packet.qos);
-        }
-        if (!session.gate.destroyed) acknowledge(fault);
-        if (unreleased !== undefined) settleRepeats(unreleased, fault === undefined);
-        session.gate.settled(packet.length ?? 0);
-      },
-    });
-  }
-
-  #countAnswer(session: Session, qos: 0 | 1 | 2): void {
-    if (qos === 0) this.#counters.qos0.inc();
-    else if (session.gate.destroyed) this.#counters.unacknowledgeable.inc();
-    else this.#counters.acknowledged.inc({ packet: qos === 1 ? "puback" : "pubrec" });
+    this.#commit.submit(pending);
   }
 }
 
-/** Repeats are answered after the first: with its acknowledgement, or not at all, for the connection is closing. */
-function settleRepeats(unreleased: Unreleased, isDurable: boolean): void {
-  unreleased.durable = isDurable;
-  for (const answer of unreleased.repeats.splice(0)) answer();
+class PendingPublish implements Pending, Submitted {
+  readonly record: NewRecord;
+  readonly bytes: number;
+  readonly #session: Session;
+  readonly #qos: 0 | 1 | 2;
+  readonly #deadLetterReason: string | undefined;
+  readonly #acknowledge: Acknowledge;
+  readonly #counters: IngestCounters;
+  #callbacks: (() => void)[] | undefined;
+  isSettled = false;
+
+  constructor(
+    session: Session,
+    packet: PublishPacket,
+    admission: Admission,
+    acknowledge: Acknowledge,
+    counters: IngestCounters,
+  ) {
+    this.record = admission.record;
+    this.bytes = packet.length ?? 0;
+    this.#session = session;
+    this.#qos = packet.qos;
+    this.#deadLetterReason = admission.deadLetterReason;
+    this.#acknowledge = acknowledge;
+    this.#counters = counters;
+  }
+
+  afterwards(callback: () => void): void {
+    this.#callbacks ??= [];
+    this.#callbacks.push(callback);
+  }
+
+  settle(fault: GridrootError | undefined): void {
+    const { gate } = this.#session;
+    this.isSettled = true;
+    this.#counters.inFlight.dec();
+    if (fault === undefined) this.#countDurable(!gate.destroyed);
+    else this.#counters.failed.inc();
+    if (!gate.destroyed) this.#acknowledge(fault);
+    for (const callback of this.#callbacks ?? []) callback();
+    gate.settled(this.bytes);
+  }
+
+  #countDurable(isConnected: boolean): void {
+    if (this.#deadLetterReason === undefined) this.#counters.appended.inc();
+    else this.#counters.deadLettered.inc({ reason: this.#deadLetterReason });
+    if (this.#qos === 0) this.#counters.qos0.inc();
+    else if (isConnected) this.#counters.acknowledged.inc({ packet: this.#qos === 1 ? "puback" : "pubrec" });
+    else this.#counters.unacknowledgeable.inc();
+  }
 }
 
 /**

@@ -3,21 +3,23 @@ import { claimSessions, findSessions, parseSessionNotice } from "../ledger/sessi
 import type { Pool } from "../service/database.ts";
 import type { PacketGate } from "./packet-gate.ts";
 
-/** A QoS 2 packet identifier between its PUBLISH and its PUBREL. */
-export interface Unreleased {
-  durable: boolean;
-  /** Repeats that came before the first was durable, to be answered after it. */
-  readonly repeats: (() => void)[];
-}
-
 /** One authenticated connection of a meter. It ends with the connection: sessions are clean. */
 export interface Session {
   readonly gate: PacketGate;
   readonly generation: bigint;
   /** As the registry has it now. */
   meter: Meter;
-  /** By packet identifier. */
-  readonly unreleased: Map<number, Unreleased>;
+  /** QoS 2 packet identifiers between their PUBLISH and their PUBREL. */
+  readonly unreleased: Set<number>;
+  /** The publish that was submitted last: it settles after all others of this session. */
+  last: Submitted | undefined;
+}
+
+/** A publish on its way into the log. */
+export interface Submitted {
+  readonly isSettled: boolean;
+  /** Calls back when it is settled, after its acknowledgement. */
+  afterwards(callback: () => void): void;
 }
 
 /** A client whose session is being opened, and the newest claim heard of meanwhile. */
@@ -69,7 +71,13 @@ export class Sessions {
     opening.count += 1;
     this.#opening.set(meterId, opening);
     try {
-      const session = { gate, generation: await this.#claim(meterId), meter, unreleased: new Map() };
+      const session: Session = {
+        gate,
+        generation: await this.#claim(meterId),
+        meter,
+        unreleased: new Set<number>(),
+        last: undefined,
+      };
       // A notice of a later claim can arrive before the answer to ours: they come on different connections.
       if (session.generation < opening.heard) gate.close("taken-over");
       if (!gate.destroyed) this.#replace(session);

@@ -1,8 +1,9 @@
 import type { RegistryRecord } from "../domain/metering/registry-records.ts";
 import { submitRegistryRecord, submitRegistryRecords } from "../ledger/registry-submission.ts";
+import { GridrootError } from "../service/errors.ts";
 import { FleetDriver, type Operator } from "../simulators/fleet-driver.ts";
 import { DEMO_FAULT_RATES } from "../simulators/faults.ts";
-import { commissionRecords, createFleet, type Fleet } from "../simulators/fleet.ts";
+import { commissionRecords, createFleet, type Fleet, INTERVAL_S } from "../simulators/fleet.ts";
 import { Schedule } from "../simulators/schedule.ts";
 import type { Context } from "./context.ts";
 import type { RoleProcess } from "./role-process.ts";
@@ -17,8 +18,14 @@ export interface FleetPlan {
   readonly intervals: number;
 }
 
-/** The simulated meters of all regions of the grid. */
+/** The simulated meters of all regions of the grid. Throws `fleet-interval` where its interval is not theirs. */
 export function plannedFleet(context: Context, plan: FleetPlan): Fleet {
+  if (context.grid.intervalLengthS !== INTERVAL_S) {
+    throw new GridrootError(
+      "fleet-interval",
+      `simulated meters report every ${INTERVAL_S} s, the grid file differs`,
+    );
+  }
   return createFleet({
     ...plan,
     regions: context.grid.regions.map(({ name, utility }) => ({ name, utility })),

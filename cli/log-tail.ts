@@ -68,9 +68,9 @@ async function follow(
   const positions = await Promise.all(
     partitions.map(async (from) => ({ from, next: (await eventLog.bounds(from)).next })),
   );
-  let going = true;
-  process.once("SIGINT", () => (going = false));
-  while (going) {
+  const ending = new AbortController();
+  process.once("SIGINT", () => ending.abort());
+  while (!ending.signal.aborted) {
     for (const position of positions) {
       for (const record of await eventLog.read(position.from, position.next, PAGE)) {
         context.print(JSON.stringify(shown(position.from, record)));

@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { intervalEnd } from "../domain/metering/intervals.ts";
 import { boundaryPoint, creditWh, type ServicePoint } from "../domain/metering/service-point.ts";
 import { wh } from "../domain/metering/units.ts";
 import { type BoundaryValue, buildBatch } from "../domain/settlement/batch.ts";
@@ -113,10 +114,10 @@ export class Sealer {
       const { lowered } = readiness;
       for (const barrier of lowered) await lowerBarrier(connection, region.regionId, barrier);
       const states = await loadServicePoints(connection, region.regionId);
-      const until = endOfSilence(states, tip.sealedUntil!, readiness.end, this.#options.intervalLengthS);
-      const silent = until === undefined;
-      const end = until ?? readiness.end;
-      const evidence = silent ? undefined : await this.#writeBatch(connection, region, tip, end, states);
+      const silence = silenceUntil(states, tip.sealedUntil!, readiness.end, this.#options.intervalLengthS);
+      const end = silence ?? tip.sealedUntil! + this.#options.intervalLengthS;
+      const evidence =
+        silence === undefined ? await this.#writeBatch(connection, region, tip, end, states) : undefined;
       await moveSeal(connection, region.regionId, end);
       await forgetSealed(connection, region.regionId, end);
       faults.hit("aggregator.seal.before-commit");
@@ -200,17 +201,22 @@ export class Sealer {
 }
 
 /**
- * The end of the first interval of (`sealedUntil`, `end`] in which a service point spoke; `undefined` where none did.
- * A silence of several intervals is passed over at once.
+ * How far, at most to `end`, nobody has said anything after `sealedUntil`: the end of the last silent interval, or
+ * `undefined` where somebody spoke in the very next one.
  */
-function endOfSilence(
+function silenceUntil(
   states: readonly ServicePoint[],
   sealedUntil: number,
   end: number,
   lengthS: number,
 ): number | undefined {
-  const spoken = states.some(({ points }) => points.some(({ t }) => t > sealedUntil && t <= end));
-  return spoken ? sealedUntil + lengthS : undefined;
+  let first = Number.POSITIVE_INFINITY;
+  for (const { points } of states) {
+    const spoke = points.find(({ t }) => t > sealedUntil);
+    if (spoke !== undefined && spoke.t < first) first = spoke.t;
+  }
+  const until = first > end ? end : intervalEnd(first, lengthS) - lengthS;
+  return until === sealedUntil ? undefined : until;
 }
 
 /** C(end) of every service point that has one. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after, test, type TestContext } from "node:test";
 import { pino } from "pino";
 import { Registry } from "prom-client";
 import { encodeReadings } from "../domain/metering/codec.ts";
@@ -41,6 +41,19 @@ after(async () => {
   await pool.end();
 });
 
+/** The series behind a connection that the test can cut. */
+async function openRemote(t: TestContext): Promise<{ proxy: CuttableProxy; remote: PostgresTimeSeries }> {
+  const target = new URL(url);
+  const proxy = new CuttableProxy({ host: target.hostname, port: Number(target.port) });
+  target.port = String(await proxy.listen());
+  const remote = await PostgresTimeSeries.open({ connectionString: target.href }, { log });
+  t.after(async () => {
+    await proxy.close();
+    await remote.close();
+  });
+  return { proxy, remote };
+}
+
 let regions = 0;
 async function newRegion(): Promise<string> {
   regions += 1;
@@ -72,7 +85,8 @@ interface Parts {
   readonly onWritten?: () => void;
 }
 
-async function startRecorder(region: string, parts: Parts = {}): Promise<Recorder> {
+/** A recorder that stops with the test. */
+async function startRecorder(t: TestContext, region: string, parts: Parts = {}): Promise<Recorder> {
   const { timeSeries = series, registry = new Registry(), logTo, onWritten = () => {} } = parts;
   const recorder = new Recorder(
     { regions: [region], firstPauseMs: 20, watchEveryMs: 50 },
@@ -81,6 +95,7 @@ async function startRecorder(region: string, parts: Parts = {}): Promise<Recorde
       log: logTo === undefined ? log : pino({ level: "info" }, { write: logTo }),
     },
   );
+  t.after(() => recorder.stop());
   await recorder.start();
   return recorder;
 }
@@ -140,7 +155,7 @@ function counted(on: TimeSeries): { timeSeries: TimeSeries; writes: readonly num
   return { timeSeries, writes };
 }
 
-test("every reading of the log is in the series, and each record is counted once by what it was", async () => {
+test("every reading of the log is in the series, and each record is counted once by what it was", async (t) => {
   const region = await newRegion();
   const records = [
     readingsRecord(region, [reading("a", 1), reading("a", 2), reading("a", 3)]),
@@ -151,9 +166,8 @@ test("every reading of the log is in the series, and each record is counted once
     readingsRecord(region, [reading("a", 3)]),
   ].map((one) => ({ ...one, key: `${region}-${one.key}` }));
   await appender.append(records);
-  const recorder = await startRecorder(region);
+  await startRecorder(t, region);
   await recorded(region, records.length);
-  await recorder.stop();
   assert.equal(await series.countReadings(region), 4n);
   assert.deepEqual(await outcomes(region), { written: 3, rejected: 1, otherKinds: 2 });
   assert.deepEqual(await recorderBalance(pool), []);
@@ -163,7 +177,7 @@ test("every reading of the log is in the series, and each record is counted once
   assert.equal(new TextDecoder().decode(letter?.value), "{");
 });
 
-test("many records of many partitions go into one write, and the rollups are woken", async () => {
+test("many records of many partitions go into one write, and the rollups are woken", async (t) => {
   const region = await newRegion();
   const records = Array.from({ length: 2000 }, (_, i) =>
     readingsRecord(region, [reading(`${region}-${i % 50}`, i)], i % PARTITIONS),
@@ -171,23 +185,21 @@ test("many records of many partitions go into one write, and the rollups are wok
   await appender.append(records);
   const { timeSeries, writes } = counted(series);
   let woken = 0;
-  const recorder = await startRecorder(region, { timeSeries, onWritten: () => (woken += 1) });
+  await startRecorder(t, region, { timeSeries, onWritten: () => (woken += 1) });
   await recorded(region, records.length);
-  await recorder.stop();
   assert.ok(writes.length <= 4, `${writes.length} writes for 2000 records`);
   assert.equal(woken, writes.length);
   assert.equal(await series.countReadings(region), 2000n);
 });
 
-test("readings that the series refuses become dead letters with their bytes before the offset moves", async () => {
+test("readings that the series refuses become dead letters with their bytes before the offset moves", async (t) => {
   const region = await newRegion();
   const elsewhere = `${region}-settled`;
   await series.write([{ region: "elsewhere", ...reading(elsewhere, 1) }]);
   const refused = readingsRecord(region, [reading(elsewhere, 2), reading(elsewhere, 3)]);
   await appender.append([refused, readingsRecord(region, [reading(`${region}-m`, 1)])]);
-  const recorder = await startRecorder(region);
+  await startRecorder(t, region);
   await recorded(region, 2);
-  await recorder.stop();
   const [letter, ...more] = await deadLettersOf(elsewhere);
   assert.deepEqual(more, []);
   assert.equal(letter?.headers[INGEST_HEADERS.reason], "series-refused");
@@ -197,14 +209,11 @@ test("readings that the series refuses become dead letters with their bytes befo
   assert.deepEqual(await outcomes(region), { written: 1, rejected: 1, otherKinds: 0 });
 });
 
-test("while the series is away the offset stays, the lag shows, and nothing is lost when it returns", async () => {
+test("while the series is away the offset stays, the lag shows, and nothing is lost when it returns", async (t) => {
   const region = await newRegion();
-  const target = new URL(url);
-  const proxy = new CuttableProxy({ host: target.hostname, port: Number(target.port) });
-  target.port = String(await proxy.listen());
-  const remote = await PostgresTimeSeries.open({ connectionString: target.href }, { log });
+  const { proxy, remote } = await openRemote(t);
   const registry = new Registry();
-  const recorder = await startRecorder(region, { timeSeries: remote, registry });
+  await startRecorder(t, region, { timeSeries: remote, registry });
   await appender.append([readingsRecord(region, [reading(`${region}-m`, 1)])]);
   await recorded(region, 1);
 
@@ -220,42 +229,32 @@ test("while the series is away the offset stays, the lag shows, and nothing is l
   assert.equal(await series.countReadings(region), 301n);
   await until("the lag is gone", async () => (await metric(registry, "recorder_lag_records")) === 0);
   assert.deepEqual(await recorderBalance(pool), []);
-  await recorder.stop();
-  await remote.close();
-  await proxy.close();
 });
 
-test("a recorder stops while its store is away, and the next one goes on", async () => {
+test("a recorder stops while its store is away, and the next one goes on", async (t) => {
   const region = await newRegion();
-  const target = new URL(url);
-  const proxy = new CuttableProxy({ host: target.hostname, port: Number(target.port) });
-  target.port = String(await proxy.listen());
-  const remote = await PostgresTimeSeries.open({ connectionString: target.href }, { log });
+  const { proxy, remote } = await openRemote(t);
   const registry = new Registry();
   proxy.cut();
-  const recorder = await startRecorder(region, { timeSeries: remote, registry });
+  const recorder = await startRecorder(t, region, { timeSeries: remote, registry });
   await appender.append([readingsRecord(region, [reading(`${region}-m`, 1)])]);
   await until("a write has failed", async () => (await metric(registry, "recorder_failures_total")) > 0);
   await recorder.stop();
-  await remote.close();
-  await proxy.close();
   assert.equal(await passed(region), 0n);
 
-  const next = await startRecorder(region);
+  await startRecorder(t, region);
   await recorded(region, 1);
-  await next.stop();
   assert.equal(await series.countReadings(region), 1n);
 });
 
-test("a recorder whose partition was taken over discards its claim, and no record is counted twice", async () => {
+test("a recorder whose partition was taken over discards its claim, and no record is counted twice", async (t) => {
   const region = await newRegion();
-  const recorder = await startRecorder(region);
+  await startRecorder(t, region);
   await appender.append([readingsRecord(region, [reading(`${region}-m`, 1)])]);
   await recorded(region, 1);
   await takeOver(pool, RECORDER, { topic: regionTopic(region), partition: 0 });
   await appender.append([readingsRecord(region, [reading(`${region}-m`, 2)])]);
   await recorded(region, 2);
-  await recorder.stop();
   assert.deepEqual(await outcomes(region), { written: 2, rejected: 0, otherKinds: 0 });
   const fence = await pool.query<{ fence: bigint }>(
     "select fence from consumer_offset where consumer = $1 and topic = $2 and partition = 0",
@@ -264,11 +263,11 @@ test("a recorder whose partition was taken over discards its claim, and no recor
   assert.equal(fence.rows[0]?.fence, 3n);
 });
 
-test("a record that is not accounted for raises one alarm", async () => {
+test("a record that is not accounted for raises one alarm", async (t) => {
   const region = await newRegion();
   const registry = new Registry();
   const lines: string[] = [];
-  const recorder = await startRecorder(region, { registry, logTo: (line) => lines.push(line) });
+  await startRecorder(t, region, { registry, logTo: (line) => lines.push(line) });
   await appender.append([readingsRecord(region, [reading(`${region}-m`, 1)])]);
   await recorded(region, 1);
   await pool.query("update consumer_offset set written = written - 1 where topic = $1 and partition = 0", [
@@ -283,12 +282,11 @@ test("a record that is not accounted for raises one alarm", async () => {
     regionTopic(region),
   ]);
   await until("the gap is gone", async () => (await unbalanced()) === 0);
-  await recorder.stop();
   assert.equal(lines.filter((line) => line.includes("records are not accounted for")).length, 1);
   assert.equal(lines.filter((line) => line.includes("accounted for again")).length, 1);
 });
 
-test("a slice's readings are read back as sent", async () => {
+test("a slice's readings are read back as sent", async (t) => {
   const region = await newRegion();
   const meterId = `${region}-m`;
   const full: Reading = {
@@ -299,8 +297,7 @@ test("a slice's readings are read back as sent", async () => {
     status: 3,
   };
   await appender.append([readingsRecord(region, [{ ...full, unknown: { firmware: "1.2" } }])]);
-  const recorder = await startRecorder(region);
+  await startRecorder(t, region);
   await recorded(region, 1);
-  await recorder.stop();
   assert.deepEqual(await series.readings(meterId, ALL, 10), [{ region, ...full }]);
 });

@@ -109,8 +109,11 @@ export class Recorder implements Service {
   async stop(): Promise<void> {
     clearInterval(this.#watch);
     await this.#watching;
-    await this.#member?.stop();
-    await this.#deadLetters?.close();
+    const [member, deadLetters] = [this.#member, this.#deadLetters];
+    this.#member = undefined;
+    this.#deadLetters = undefined;
+    await member?.stop();
+    await deadLetters?.close();
   }
 
   async #assigned(partition: TopicPartition): Promise<Position | undefined> {

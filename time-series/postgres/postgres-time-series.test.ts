@@ -1,10 +1,11 @@
-import { after, test } from "node:test";
+import { after, test, type TestContext } from "node:test";
 import assert from "node:assert/strict";
 import { pino } from "pino";
 import { wh } from "../../domain/metering/units.ts";
 import { SettableClock, systemClock, type Clock } from "../../service/clock.ts";
 import { openPool } from "../../service/database.ts";
 import { createTestDatabase } from "../../tests/support/postgres.ts";
+import { until } from "../../tests/support/until.ts";
 import { timeSeriesContract } from "../contract-suite.ts";
 import type { SeriesPoint, TimeSeries } from "../time-series.ts";
 import { PostgresTimeSeries } from "./postgres-time-series.ts";
@@ -53,29 +54,37 @@ async function counts(meterId: string, on: TimeSeries = series): Promise<[number
   return (await on.buckets(meterId, 900, ALL, 100)).map((bucket) => [bucket.end, bucket.count]);
 }
 
-/** Waits until a statement of this database waits for a lock. */
-async function somebodyWaits(): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  for (;;) {
-    const found = await side.query(
-      "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-    );
-    if (found.rowCount !== 0) return;
-    assert.ok(Date.now() < deadline, "nobody waits for a lock");
-  }
+/** A transaction of the test's own; the connection is closed with the test. */
+async function blocking(t: TestContext, statement: string) {
+  const connection = await side.connect();
+  t.after(() => connection.release(true));
+  await connection.query("begin");
+  await connection.query(statement);
+  return connection;
 }
 
-test("a repair does not take the mark of a write that has not committed", async () => {
+/** Waits until a statement of this database waits for a lock. */
+async function somebodyWaits(): Promise<void> {
+  await until("a statement waits for a lock", async () => {
+    const waiting = await side.query(
+      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    );
+    return waiting.rowCount !== 0;
+  });
+}
+
+test("a repair does not take the mark of a write that has not committed", async (t) => {
   await series.write([point("in-flight", 900)]);
-  const blocker = await side.connect();
-  await blocker.query("begin");
   // The write locks the mark that is there already, then waits for this one, still without a commit.
-  await blocker.query("insert into dirty select 900, 1800, id, 0, 0 from meter where meter_id = 'in-flight'");
+  const blocker = await blocking(
+    t,
+    "insert into dirty select 900, 1800, id, 0, 0 from meter where meter_id = 'in-flight'",
+  );
   const writing = series.write([point("in-flight", 899), point("in-flight", 1800)]);
+  t.after(() => writing);
   await somebodyWaits();
   assert.equal(await series.repair(10), 0);
   await blocker.query("rollback");
-  blocker.release();
   await writing;
   await settle(series);
   assert.deepEqual(await counts("in-flight"), [
@@ -84,17 +93,14 @@ test("a repair does not take the mark of a write that has not committed", async 
   ]);
 });
 
-test("a write during a repair of its bucket marks the bucket again", async () => {
+test("a write during a repair of its bucket marks the bucket again", async (t) => {
   await series.write([point("meanwhile", 2700)]);
-  const blocker = await side.connect();
-  await blocker.query("begin");
   // The repair has taken the mark and waits for the counters of the interval.
-  await blocker.query("insert into completeness values ('region-of-meanwhile', 2700, 0, 0)");
+  const blocker = await blocking(t, "insert into completeness values ('region-of-meanwhile', 2700, 0, 0)");
   const repairing = series.repair(10);
   await somebodyWaits();
   const writing = series.write([point("meanwhile", 2699)]);
   await blocker.query("rollback");
-  blocker.release();
   await Promise.all([repairing, writing]);
   await settle(series);
   assert.deepEqual(await counts("meanwhile"), [[2700, 2]]);
@@ -147,18 +153,15 @@ test("a meter keeps the region it was first written with", async () => {
   assert.deepEqual(await series.write([moved]), [{ point: moved, reason: "region-changed" }]);
 });
 
-test("a day's partition is made while a transaction still reads the others", async () => {
+test("a day's partition is made while a transaction still reads the others", async (t) => {
   const partitions = async () =>
     (await side.query("select from pg_inherits where inhparent = 'series.point'::regclass")).rowCount ?? 0;
   const before = await partitions();
   await series.write([point("dropped", 5 * DAY_S + 1)]);
   assert.equal(await partitions(), before + 1);
-  const reader = await side.connect();
-  await reader.query("begin; select count(*) from point");
+  await blocking(t, "select count(*) from point");
   // Another day's partition is made while a transaction still reads the table.
   await series.write([point("dropped", 7 * DAY_S)]);
-  await reader.query("commit");
-  reader.release();
   assert.equal(await partitions(), before + 2);
 });
 
@@ -168,19 +171,17 @@ test("a store that cannot be reached is a retryable error", async () => {
   await assert.rejects(openOn(gone.href), { code: "series-unavailable", retryable: true });
 });
 
-test("a statement that takes too long is given up as retryable", async () => {
+test("a statement that takes too long is given up as retryable", async (t) => {
   const impatient = await PostgresTimeSeries.open(
     { connectionString: url, maxConnections: 1, statementTimeoutMs: 300 },
     { log },
   );
-  const blocker = await side.connect();
-  await blocker.query("begin; lock table point in exclusive mode");
+  const blocker = await blocking(t, "lock table point in exclusive mode");
   await assert.rejects(impatient.write([point("slow", 900)]), {
     code: "series-unavailable",
     retryable: true,
   });
   await blocker.query("rollback");
-  blocker.release();
   assert.deepEqual(await impatient.write([point("slow", 900)]), []);
   await impatient.close();
 });

@@ -1,6 +1,6 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { ensureRegions } from "../aggregator/regions.ts";
+import { ensureRegions } from "../ledger/regions.ts";
 import { DEAD_LETTER_TOPIC, regionTopic } from "../event-log/topics.ts";
 import { systemClock } from "../service/clock.ts";
 import { ChildRole } from "../service/child-process.ts";

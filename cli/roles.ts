@@ -132,6 +132,7 @@ async function aggregator(process_: RoleProcess): Promise<readonly Service[]> {
       flushEveryMs: settings.flushEveryMs,
       flushEveryRecords: settings.flushEveryRecords,
       partitionsPerRegion: settings.partitionsPerRegion,
+      ledgerConnectionString: settings.postgresUrl,
       jobsConnectionString: settings.postgresUrl,
     },
     {

@@ -295,7 +295,8 @@ test("a ledger that was used with another contract is refused", async () => {
   await regions[0]!.sealAttested(chain.domain, 1);
   await start(testRelayer(chain, { pool, url }));
   await untilSettled(1);
-  const other = { ...chain, domain: { ...chain.domain, verifyingContract: `0x${"ab".repeat(20)}` as Hex } };
+  const verifyingContract: Hex = `0x${"ab".repeat(20)}`;
+  const other = { ...chain, domain: { ...chain.domain, verifyingContract } };
   const stranger = testRelayer(other, { pool, url });
   await assert.rejects(stranger.start(), { code: "journal-of-another-contract" });
   await stranger.stop();

@@ -142,16 +142,16 @@ test("health says that the process lives, ready names the dependency that is dow
   });
 });
 
-test("a dependency that never answers makes the probe fail, not hang", async () => {
+test("a dependency that never answers makes the probe fail, not hang", async (t) => {
   const options = { port: 0, readyWithinMs: 20 };
   const silent = { ...dependencies, readiness: () => new Promise<never>(() => {}), metrics: new Registry() };
   const alone = new Api(options, silent);
+  t.after(() => alone.stop());
   await alone.start();
   assert.equal((await fetch(`${alone.url}/ready`)).status, 503);
-  await alone.stop();
 });
 
-test("stopping finishes the request in hand, and cuts one that outlasts the bound", async () => {
+test("stopping finishes the request in hand, and cuts one that outlasts the bound", async (t) => {
   for (const answered of [true, false]) {
     let arrived = () => {};
     let finish = (_text: string) => {};
@@ -162,6 +162,7 @@ test("stopping finishes the request in hand, and cuts one that outlasts the boun
     };
     const others = { ...dependencies, metricsText, metrics: new Registry() };
     const alone = new Api({ port: 0, stopWithinMs: 50 }, others);
+    t.after(() => alone.stop());
     await alone.start();
     const answer = fetch(`${alone.url}/metrics`).then((response) => response.text());
     await inHand;
@@ -337,15 +338,15 @@ test("an authority sees the oldest batches first until it has signed or refused 
   assert.equal((other.body as unknown as unknown[]).length, 4, "another epoch is signed anew");
 });
 
-test("a recorded attestation is announced", async () => {
+test("a recorded attestation is announced", { timeout: 10_000 }, async (t) => {
   let heard = () => {};
   const news = new Promise<void>((resolve) => (heard = resolve));
   const listener = await listen(url, ATTESTATIONS_CHANNEL, () => heard());
+  t.after(() => listener.stop());
   const [first] = batches as [Batch];
   const body = { round: 0, authoritySetEpoch: 3, signature: await sign(mea, first) };
   assert.equal((await put(attestation(first, mea.address), body)).status, 200);
   await news;
-  await listener.stop();
 });
 
 test("nothing is stored that the named authority did not sign for this batch, epoch and contract", async () => {
@@ -463,36 +464,37 @@ test("the OpenAPI document names every route with its schemas", async () => {
   assert.deepEqual(readings.sort(), ["from", "id", "limit", "resolution", "to"]);
 });
 
-test("without a chain proofs and attestations are 503, and what the ledger knows is still served", async () => {
+test("without a chain proofs and attestations are 503, and what the ledger knows is still served", async (t) => {
   const alone = new Api({ port: 0 }, { ...dependencies, chain: undefined, metrics: new Registry() });
+  t.after(() => alone.stop());
   await alone.start();
   const proof = await fetch(`${alone.url}/api/v1/accounts/${accountOf(1)}/proof`);
   assert.deepEqual([proof.status, ((await proof.json()) as Body).code], [503, "chain-not-configured"]);
   const batch = await fetch(`${alone.url}/api/v1/batches/bangkok/${batches[0]!.content.interval}`);
   assert.equal(batch.status, 200);
-  await alone.stop();
 });
 
-test("a ledger that is away is 503, and stopping twice is safe", async () => {
+test("a ledger that is away is 503, and stopping twice is safe", async (t) => {
   const gone = new URL(url);
   gone.port = "1";
   const away = openPool(
     { connectionString: gone.href, applicationName: "test", maxConnections: 1, schema: "ledger" },
     () => {},
   );
+  t.after(() => away.end());
   const alone = new Api({ port: 0 }, { ...dependencies, pool: away, metrics: new Registry() });
+  t.after(() => alone.stop());
   await alone.start();
   const answer = await fetch(`${alone.url}/api/v1/batches`);
   assert.deepEqual([answer.status, ((await answer.json()) as Body).code], [503, "ledger-unavailable"]);
   await alone.stop();
   await alone.stop();
-  await away.end();
   assert.throws(() => new Api({ port: 0 }, dependencies).url, { code: "not-started" });
 });
 
-test("a port that is taken is an error that says so", async () => {
+test("a port that is taken is an error that says so", async (t) => {
   const port = Number(new URL(api.url).port);
   const second = new Api({ port }, { ...dependencies, metrics: new Registry() });
+  t.after(() => second.stop());
   await assert.rejects(second.start(), { code: "listen-failed" });
-  await second.stop();
 });

@@ -151,27 +151,31 @@ test("a dependency that never answers makes the probe fail, not hang", async (t)
   assert.equal((await fetch(`${alone.url}/ready`)).status, 503);
 });
 
-test("stopping finishes the request in hand, and cuts one that outlasts the bound", async (t) => {
-  for (const answered of [true, false]) {
-    let arrived = () => {};
-    let finish = (_text: string) => {};
-    const inHand = new Promise<void>((resolve) => (arrived = resolve));
-    const metricsText = () => {
-      arrived();
-      return new Promise<string>((resolve) => (finish = resolve));
-    };
-    const others = { ...dependencies, metricsText, metrics: new Registry() };
-    const alone = new Api({ port: 0, stopWithinMs: 50 }, others);
-    t.after(() => alone.stop());
-    await alone.start();
-    const answer = fetch(`${alone.url}/metrics`).then((response) => response.text());
-    await inHand;
-    const stopped = alone.stop();
-    if (answered) finish("late but whole");
-    await (answered ? answer : assert.rejects(answer));
-    await stopped;
-  }
-});
+test(
+  "stopping finishes the request in hand, and cuts one that outlasts the bound",
+  { timeout: 10_000 },
+  async (t) => {
+    for (const answered of [true, false]) {
+      let arrived = () => {};
+      let finish = (_text: string) => {};
+      const inHand = new Promise<void>((resolve) => (arrived = resolve));
+      const metricsText = () => {
+        arrived();
+        return new Promise<string>((resolve) => (finish = resolve));
+      };
+      const others = { ...dependencies, metricsText, metrics: new Registry() };
+      const alone = new Api({ port: 0, stopWithinMs: 50 }, others);
+      t.after(() => alone.stop());
+      await alone.start();
+      const answer = fetch(`${alone.url}/metrics`).then((response) => response.text());
+      await inHand;
+      const stopped = alone.stop();
+      if (answered) finish("late but whole");
+      await (answered ? answer : assert.rejects(answer));
+      await stopped;
+    }
+  },
+);
 
 test("metrics are the injected text, with requests by route pattern and never by meter", async () => {
   await get("/api/v1/meters/meter-1");

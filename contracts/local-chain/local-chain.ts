@@ -100,9 +100,16 @@ export class LocalChain implements Service {
     this.#journal = undefined;
   }
 
-  /** Mines empty blocks, so that transactions before them reach their confirmation depth. Durable when it resolves. */
+  /**
+   * Mines empty blocks, so that transactions before them reach their confirmation depth. Durable when it resolves.
+   * Rejects with `chain-stopped`, `chain-journal-failed`, or `chain-refused` (too many blocks or waiting calls).
+   */
   async mine(blocks: number): Promise<void> {
-    await this.#serve("hardhat_mine", [`0x${blocks.toString(16)}`]);
+    try {
+      await this.#serve("hardhat_mine", [`0x${blocks.toString(16)}`]);
+    } catch (cause) {
+      throw this.#failure ?? new GridrootError("chain-refused", String(cause), { cause });
+    }
   }
 
   async #beginOrReplay(journal: BlockJournal, node: HardhatNode, genesisTimestampS: number): Promise<void> {

@@ -1,4 +1,4 @@
-import { announceReady, type Question, serveParent } from "../service/child-process.ts";
+import { announceReady, leaveParent, type Question, serveParent } from "../service/child-process.ts";
 import { GridrootError } from "../service/errors.ts";
 import { Lifecycle } from "../service/lifecycle.ts";
 import type { Context } from "./context.ts";
@@ -21,6 +21,7 @@ export async function runRoles(context: Context, roles: readonly Role[]): Promis
     async () => {
       await lifecycle.stop();
       await process_.close();
+      leaveParent();
     },
   );
   serveParent({ answer: (question) => answer(process_, question), stop: () => stopped.request() });

@@ -176,6 +176,11 @@ export function announceReady(error?: Error): void {
   send(error === undefined ? { id: READY } : { id: READY, error: error.message });
 }
 
+/** Lets go of the parent after the last word, so that the process can end. */
+export function leaveParent(): void {
+  if (process.connected) process.disconnect();
+}
+
 function send(reply: Reply): void {
   if (process.connected) process.send?.(reply);
 }

@@ -41,6 +41,7 @@ export class Lifecycle {
     for (const service of this.#started.toReversed()) {
       try {
         await service.stop();
+        this.#log.debug({ service: service.name }, "service stopped");
       } catch (error) {
         this.#log.error({ err: error, service: service.name }, "service did not stop in order");
       }

@@ -16,6 +16,7 @@ import { type OperationalDependencies, operationalRoutes } from "./operational-r
 import { answerErrorsAsProblems } from "./problem.ts";
 import { proofRoutes } from "./proof-routes.ts";
 import { quarantineRoutes } from "./quarantine-routes.ts";
+import { readingRoutes } from "./reading-routes.ts";
 import { regionRoutes } from "./region-routes.ts";
 import { type TypedApp, validateBySchema } from "./typed-app.ts";
 
@@ -119,6 +120,7 @@ async function buildApp(options: ApiOptions, dependencies: ApiDependencies): Pro
   app.after(() => {
     operationalRoutes(app, { readyWithinMs: options.readyWithinMs ?? 5_000 }, dependencies);
     meterRoutes(app, dependencies);
+    readingRoutes(app, dependencies);
     regionRoutes(app, dependencies);
     quarantineRoutes(app, dependencies);
     const withChain = { ...dependencies, chain: dependencies.chain, hasher };

@@ -39,15 +39,12 @@ interface Verdict {
 
 /** What authorities fetch and hand in. Nothing is stored that the named authority has not signed. */
 export function authorityRoutes(app: TypedApp, dependencies: AuthorityDependencies): void {
-  const { pool, chain, clock, metrics } = dependencies;
-  const sets = new AuthoritySetCache({ chain, clock });
-  const received = new Counter({
-    name: "api_attestations_total",
-    help: "Verdicts handed in by authorities: signature, refusal, repeated, rejected",
-    labelNames: ["outcome"] as const,
-    registers: [metrics],
-  });
+  const sets = new AuthoritySetCache(dependencies);
+  pendingRoute(app, dependencies.pool, sets);
+  attestationRoute(app, dependencies, sets);
+}
 
+function pendingRoute(app: TypedApp, pool: Pool, sets: AuthoritySetCache): void {
   app.get(
     "/api/v1/authorities/:address/pending",
     {
@@ -69,7 +66,19 @@ export function authorityRoutes(app: TypedApp, dependencies: AuthorityDependenci
       return batches.map(batchJson);
     },
   );
+}
 
+function attestationRoute(
+  app: TypedApp,
+  { pool, chain, clock, metrics }: AuthorityDependencies,
+  sets: AuthoritySetCache,
+): void {
+  const received = new Counter({
+    name: "api_attestations_total",
+    help: "Verdicts handed in by authorities: signature, refusal, repeated, rejected",
+    labelNames: ["outcome"] as const,
+    registers: [metrics],
+  });
   app.put(
     "/api/v1/batches/:region/:interval/attestations/:authority",
     {

@@ -28,7 +28,13 @@ const MOST_OF_ONE_INTERVAL = 10_000;
 const CHAIN_BOUND_MS = 2_000;
 
 /** Sealed batches, their way onto the chain, and their evidence. */
-export function batchRoutes(app: TypedApp, { pool, chain }: BatchDependencies): void {
+export function batchRoutes(app: TypedApp, dependencies: BatchDependencies): void {
+  listRoute(app, dependencies);
+  detailRoute(app, dependencies);
+  evidenceRoute(app, dependencies);
+}
+
+function listRoute(app: TypedApp, { pool }: BatchDependencies): void {
   app.get(
     "/api/v1/batches",
     {
@@ -68,7 +74,9 @@ export function batchRoutes(app: TypedApp, { pool, chain }: BatchDependencies): 
       };
     },
   );
+}
 
+function detailRoute(app: TypedApp, { pool, chain }: BatchDependencies): void {
   app.get(
     "/api/v1/batches/:region/:interval",
     {
@@ -95,7 +103,9 @@ export function batchRoutes(app: TypedApp, { pool, chain }: BatchDependencies): 
       };
     },
   );
+}
 
+function evidenceRoute(app: TypedApp, { pool }: BatchDependencies): void {
   app.get(
     "/api/v1/batches/:region/:interval/evidence",
     {

@@ -12,9 +12,10 @@ import {
 } from "./evidence.ts";
 import type { Keccak } from "./hasher.ts";
 import { ZERO_HASH, isHex } from "./hex.ts";
-import { MAX_WH, buildTree } from "./merkle-sum-tree.ts";
+import { buildTree } from "./merkle-sum-tree.ts";
 import { type SettlementContent, contentHash } from "./message.ts";
 import type { Hex } from "./settlement.ts";
+import { MAX_WH } from "./tree-preimages.ts";
 
 /** A service point's cumulative credit at a boundary, and whose it is. */
 export interface BoundaryValue extends EvidencePoint {

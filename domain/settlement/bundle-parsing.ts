@@ -3,7 +3,6 @@ import { type Wh, wh } from "../metering/units.ts";
 import { SettlementError } from "./errors.ts";
 import { isHex } from "./hex.ts";
 import type { IndexedLeaf, ProofNode } from "./merkle-sum-tree.ts";
-import { MAX_WH } from "./merkle-sum-tree.ts";
 import type { SettlementContent, SettlementRecord } from "./message.ts";
 import {
   BUNDLE_VERSION,
@@ -13,6 +12,7 @@ import {
   type ProofBundle,
 } from "./proof-bundle.ts";
 import type { Hex } from "./settlement.ts";
+import { MAX_WH } from "./tree-preimages.ts";
 
 /** A path through 2^32 leaves has 32 siblings. */
 const MAX_SIBLINGS = 32;

@@ -7,12 +7,12 @@ import { createHasher } from "./hasher.ts";
 import {
   type IndexedLeaf,
   type ProofNode,
-  MAX_WH,
   buildTree,
   verifyMultiproof,
   verifyProof,
 } from "./merkle-sum-tree.ts";
 import type { Hex, Leaf } from "./settlement.ts";
+import { MAX_WH } from "./tree-preimages.ts";
 
 const hasher = await createHasher();
 const SEED = 20261101;

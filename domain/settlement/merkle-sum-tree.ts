@@ -1,7 +1,8 @@
 import { type Wh, wh } from "../metering/units.ts";
 import { SettlementError } from "./errors.ts";
 import type { Keccak } from "./hasher.ts";
-import { fromHex, toHex, writeHex } from "./hex.ts";
+import { fromHex, toHex } from "./hex.ts";
+import { HASH_BYTES, checkedWh, leafPreimage, nodePreimage } from "./tree-preimages.ts";
 import type { Hex, Leaf } from "./settlement.ts";
 
 /**
@@ -32,12 +33,8 @@ export interface TreeCommitment {
   readonly leafCount: number;
 }
 
-/** The largest amount the formats can carry, 2^64 - 1 Wh. */
-export const MAX_WH: Wh = wh(2n ** 64n - 1n);
 /** The largest number of leaves, 2^32 - 1. */
 export const MAX_LEAVES = 2 ** 32 - 1;
-
-const HASH_BYTES = 32;
 
 /** A built tree. Hashes and sums of all levels lie in two flat buffers, leaves first. */
 export interface MerkleSumTree extends TreeCommitment {
@@ -260,43 +257,4 @@ function combineLevel(
     hashes.copyWithin((to + (width - 1) / 2) * HASH_BYTES, (to - 1) * HASH_BYTES, to * HASH_BYTES);
     sums[to + (width - 1) / 2] = sums[to - 1]!;
   }
-}
-
-/** Layout: 0x00, index u32 at 1, account at 5, creditWh u64 at 25, debitWh u64 at 33; 41 bytes. The buffer is reused. */
-function leafPreimage(): (index: number, leaf: Leaf) => Uint8Array {
-  const bytes = new Uint8Array(41);
-  const view = new DataView(bytes.buffer);
-  return (index, leaf) => {
-    view.setUint32(1, index);
-    writeHex(bytes, 5, leaf.account, 20);
-    view.setBigUint64(25, checkedWh(leaf.creditWh));
-    view.setBigUint64(33, checkedWh(leaf.debitWh));
-    return bytes;
-  };
-}
-
-/** Layout: 0x01, left at 1, right at 33, left sum u64 at 65, right sum u64 at 73; 81 bytes. The buffer is reused. */
-function nodePreimage(): (
-  left: Uint8Array,
-  right: Uint8Array,
-  leftSum: bigint,
-  rightSum: bigint,
-) => Uint8Array {
-  const bytes = new Uint8Array(81);
-  bytes[0] = 1;
-  const view = new DataView(bytes.buffer);
-  return (left, right, leftSum, rightSum) => {
-    bytes.set(left, 1);
-    bytes.set(right, 33);
-    view.setBigUint64(65, leftSum);
-    view.setBigUint64(73, rightSum);
-    return bytes;
-  };
-}
-
-function checkedWh(amountWh: bigint): bigint {
-  if (amountWh < 0n || amountWh > MAX_WH) {
-    throw new SettlementError("energy-overflow", `${amountWh} Wh does not fit 64 bits`);
-  }
-  return amountWh;
 }

@@ -253,7 +253,7 @@ test("an evidence file above the bound is not read to its end, and nothing is si
   let failures = 0;
   const counting: typeof fetch = async (input, init) => {
     const response = await fetch(input, init);
-    if (String(input).includes("/evidence")) failures += 1;
+    if (response.url.includes("/evidence")) failures += 1;
     return response;
   };
   await start(testAuthority(chain, api.url, store, { maxEvidenceBytes: 16 }, { fetch: counting }));

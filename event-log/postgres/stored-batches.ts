@@ -60,13 +60,14 @@ export async function fetchStored(
   wanted: readonly Wanted[],
   limits: { readonly bytes: number; readonly records: number },
 ): Promise<readonly Fetched[]> {
-  const rows = await db.query<Row>(FETCH, [
+  const values = [
     wanted.map(({ topicId }) => topicId),
     wanted.map(({ partition }) => partition),
     wanted.map(({ fromOffset }) => fromOffset),
     limits.bytes,
     limits.records,
-  ]);
+  ];
+  const rows = await db.query<Row>(FETCH, values, "gridroot-log-fetch");
   const fetched = wanted.map((): { bounds: PartitionBounds | undefined; batches: StoredBatch[] } => ({
     bounds: undefined,
     batches: [],

@@ -59,6 +59,8 @@ export interface AggregatorOptions {
   readonly sweepEveryMs?: number;
   /** Regions that this process seals at a time. Default 2. */
   readonly sealConcurrency?: number;
+  /** After so long without a sign of life from its process a seal job is done by another, ms. Default 5,000. */
+  readonly sealLockMs?: number;
 }
 
 export interface AggregatorDependencies {
@@ -130,9 +132,19 @@ export class Aggregator implements Service {
     const hasher = await createHasher();
     const metrics = this.#metrics;
     const sealer = new Sealer(this.#options, { ...rest, hasher, metrics, onSealed });
-    const { jobsConnectionString, sweepEveryMs = 2_000, sealConcurrency = 2 } = this.#options;
+    const {
+      jobsConnectionString,
+      sweepEveryMs = 2_000,
+      sealConcurrency = 2,
+      sealLockMs = 5_000,
+    } = this.#options;
     this.#jobs = new SealJobs(
-      { connectionString: jobsConnectionString, sweepEveryMs, concurrency: sealConcurrency },
+      {
+        connectionString: jobsConnectionString,
+        sweepEveryMs,
+        concurrency: sealConcurrency,
+        lockMs: sealLockMs,
+      },
       { ...rest, sealer, watches: this.#watches, metrics },
     );
     await this.#jobs.start();

@@ -21,6 +21,8 @@ export interface SealJobsOptions {
   readonly sweepEveryMs: number;
   /** Regions that one process seals at a time. */
   readonly concurrency: number;
+  /** After so long without a sign of life from its worker a job is another's. */
+  readonly lockMs: number;
 }
 
 export interface SealJobsDependencies {
@@ -74,7 +76,7 @@ export class SealJobs {
   }
 
   async start(): Promise<void> {
-    const { connectionString, sweepEveryMs, concurrency } = this.#options;
+    const { connectionString, sweepEveryMs, concurrency, lockMs } = this.#options;
     const { log } = this.#dependencies;
     const connection = { connectionString, migrate: true, max: CONNECTIONS };
     const queue: SealQueue = new Queue(QUEUE, { connection }, createPostgresBackend);
@@ -89,7 +91,7 @@ export class SealJobs {
     const worker: SealWorker = new Worker(
       QUEUE,
       (job: Job<SealJob, void>) => this.#process(job),
-      { connection, concurrency },
+      { connection, concurrency, lockDuration: lockMs, stalledInterval: lockMs, maxStalledCount: ATTEMPTS },
       createPostgresBackend,
     );
     this.#worker = worker;

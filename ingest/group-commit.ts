@@ -109,7 +109,9 @@ export class GroupCommit {
     this.#appender = undefined;
     this.#fail(this.#takeAll(), unavailable("ingest is stopping"));
     if (appender !== undefined) {
-      await Promise.race([appender.close(), pause(Math.max(1, endMs - performance.now()))]);
+      const closed = new AbortController();
+      const bound = pause(Math.max(1, endMs - performance.now()), closed.signal);
+      await Promise.race([appender.close(), bound]).finally(() => closed.abort());
     }
   }
 

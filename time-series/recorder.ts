@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { Registry } from "prom-client";
 import type {
@@ -108,7 +109,7 @@ export class Recorder implements Service {
   /** Leaves the group, which ends what is under way or gives it up after 5 s; the rest stays in the log. */
   async stop(): Promise<void> {
     clearInterval(this.#watch);
-    await this.#watching;
+    await Promise.race([this.#watching, delay(REVOKED_WITHIN_MS, undefined, { ref: false })]);
     const [member, deadLetters] = [this.#member, this.#deadLetters];
     this.#member = undefined;
     this.#deadLetters = undefined;

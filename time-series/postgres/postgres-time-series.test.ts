@@ -114,11 +114,11 @@ test("an open bucket is computed once for many readings, and at once when it has
   await live.write([point("open", t)]);
   assert.equal(await live.repair(10), 0);
   await live.write([point("open", t + 1)]);
-  clock.set(clock.nowMs() + 10_000);
+  clock.set(clock.nowMs() + 30_000);
   assert.equal(await live.repair(10), 1);
   assert.deepEqual(await counts("open"), [[20_000 * DAY_S + 900, 2]]);
 
-  await live.write([point("open", t + 20)]);
+  await live.write([point("open", t + 40)]);
   assert.equal(await live.repair(10), 0);
   clock.set((20_000 * DAY_S + 900) * 1000);
   assert.equal(await live.repair(1), 1);

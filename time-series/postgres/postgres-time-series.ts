@@ -28,7 +28,7 @@ export interface PostgresTimeSeriesOptions {
   readonly statementTimeoutMs?: number;
   /**
    * How long a bucket that is still open waits to be computed anew after a reading, seconds by resolution. Closed
-   * buckets do not wait. Defaults: 10, 30, 120.
+   * buckets do not wait. Defaults: 30, 60, 300.
    */
   readonly openBucketDelayS?: OpenBucketDelayS;
 }
@@ -40,7 +40,7 @@ export interface PostgresTimeSeriesDependencies {
 }
 
 const STATEMENT_TIMEOUT_MS = 30_000;
-const OPEN_BUCKET_DELAY_S: OpenBucketDelayS = { 900: 10, 3600: 30, 86400: 120 };
+const OPEN_BUCKET_DELAY_S: OpenBucketDelayS = { 900: 30, 3600: 60, 86400: 300 };
 
 /**
  * The time series in schema `series` of a PostgreSQL database. Several processes may write, repair and expire at

@@ -19,20 +19,19 @@ interface MarkedBuckets {
  * $1 resolution, $2 now in unix s, $3 marks up to this unix ms are due in open buckets too, $4 limit.
  */
 const TAKE_MARKS = `
-delete from dirty d
- using (select resolution, bucket_end, meter, epoch from dirty
-         where resolution = $1 and (bucket_end <= $2 or marked_ms <= $3)
-         order by bucket_end, meter, epoch limit $4
-           for update skip locked) due
- where d.resolution = due.resolution and d.bucket_end = due.bucket_end and d.meter = due.meter
-   and d.epoch = due.epoch
-returning d.meter, d.bucket_end, d.epoch`;
+delete from dirty
+ where ctid = any (array(
+         select ctid from dirty
+          where resolution = $1 and (bucket_end <= $2 or marked_ms <= $3)
+          order by bucket_end, meter, epoch limit $4
+            for update skip locked))
+returning meter, bucket_end, epoch`;
 
 /** Locks the counters of the touched regions and intervals. $1, $2 columns `meter` and `bucket_end`. */
 const LOCK_COMPLETENESS = `
 insert into completeness (region, bucket_end, meters, readings)
-select distinct m.region, b.bucket_end, 0, 0
-  from unnest($1::int[], $2::bigint[]) as b(meter, bucket_end) join meter m on m.id = b.meter
+select distinct (select region from meter where id = b.meter) as region, b.bucket_end, 0, 0
+  from unnest($1::int[], $2::bigint[]) as b(meter, bucket_end)
  order by 1, 2
 on conflict (region, bucket_end) do update set meters = 0 where false`;
 
@@ -65,8 +64,8 @@ select sum(readings)::bigint as readings, min(first_t) as first_t, max(last_t) a
 
 /**
  * Computes buckets anew and overwrites them under the same key, marks the next coarser ones, and for 900 s moves
- * the completeness counters by the difference. All parts of the statement see the state before it, so `not
- * exists` finds the meters that are new in their interval.
+ * the completeness counters by the difference. All parts of the statement see the state before it: `seen`
+ * is null for a meter that is new in its interval.
  *
  * A bucket whose points have expired meanwhile keeps what it has.
  *
@@ -91,15 +90,20 @@ with fresh as materialized (
     from fresh order by coarser_end, meter, epoch
   on conflict (resolution, bucket_end, meter, epoch) do update set marked_ms = excluded.marked_ms where false
 )`;
+  // Single rows by scalar subqueries, so that the plan looks each up by key and never reads a table whole.
   const counted = `
 , counted as (
   update completeness c set meters = c.meters + x.meters, readings = c.readings + x.readings
-    from (select m.region, f.bucket_end, sum(f.readings - coalesce(b.readings, 0)) as readings,
-                 count(distinct f.meter) filter (where not exists (
-                   select from ${table} o where o.meter = f.meter and o.bucket_end = f.bucket_end)) as meters
-            from fresh f join meter m on m.id = f.meter
-            left join ${table} b on b.meter = f.meter and b.bucket_end = f.bucket_end and b.epoch = f.epoch
-           group by m.region, f.bucket_end) x
+    from (select region, bucket_end, sum(readings - coalesce(old_readings, 0)) as readings,
+                 count(distinct meter) filter (where seen is null) as meters
+            from (select f.meter, f.bucket_end, f.readings,
+                         (select m.region from meter m where m.id = f.meter) as region,
+                         (select o.readings from ${table} o
+                           where o.meter = f.meter and o.bucket_end = f.bucket_end and o.epoch = f.epoch) as old_readings,
+                         (select true from ${table} o
+                           where o.meter = f.meter and o.bucket_end = f.bucket_end limit 1) as seen
+                    from fresh f) as changes
+           group by region, bucket_end) x
    where c.region = x.region and c.bucket_end = x.bucket_end
 )`;
   const stored = `

@@ -38,6 +38,22 @@ test("a transaction that throws leaves nothing behind", async () => {
   assert.equal((await pool.query("select * from public.kept")).rowCount, 0);
 });
 
+test("a connection cut between two statements of a transaction fails the transaction, not the program", async () => {
+  const small = openPool(
+    { connectionString: url, applicationName: "cut", maxConnections: 1, schema: "ledger" },
+    (error) => assert.fail(error),
+  );
+  const cut = inTransaction(small, async (connection) => {
+    const ended = new Promise((done) => connection.once("end", done));
+    await pool.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cut'");
+    await ended;
+    await connection.query("select 1");
+  });
+  await assert.rejects(cut);
+  assert.equal((await small.query("select 1 as one")).rows[0].one, 1);
+  await small.end();
+});
+
 test("a listener hears again after its connection was cut", async () => {
   const heard: (string | undefined)[] = [];
   let wake = () => {};

@@ -32,6 +32,9 @@ export function openPool(options: PoolOptions, onIdleError: (error: Error) => vo
     keepAlive: true,
   });
   pool.on("error", onIdleError);
+  // The pool listens to idle connections only. One that is cut between two statements of a transaction would end the
+  // program by an error event; the next statement rejects and says the same.
+  pool.on("connect", (connection) => connection.on("error", () => {}));
   return pool;
 }
 

@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 export async function until(
   what: string,
   condition: () => boolean | Promise<boolean>,
-  boundMs = 10_000,
+  boundMs = 20_000,
 ): Promise<void> {
   const deadline = performance.now() + boundMs;
   while (!(await condition())) {

@@ -45,9 +45,10 @@ export interface RecordBatch extends TopicPartition {
 /** Writes with one append in flight: callers batch, then await. */
 export interface Appender {
   /**
-   * Resolves once every record is durable, in the order given within each partition. On rejection the outcome is
-   * unknown: the caller appends again, and readers may see a record twice. A second call before the first has
-   * settled throws.
+   * Resolves once every record is durable, in the order given within each partition. Rejects with `append-failed`
+   * (retryable) within a bound when the log does not confirm; the outcome is unknown then: the caller appends again,
+   * and readers may see a record twice. Rejects with `log-partition-missing` where a partition does not exist. A
+   * second call before the first has settled throws.
    */
   append(records: readonly NewRecord[]): Promise<void>;
   close(): Promise<void>;
@@ -97,17 +98,29 @@ export interface PartitionBounds {
 }
 
 export interface EventLog {
-  /** Creates what is missing. Idempotent. A differing partition count is an error: keys would move. */
+  /**
+   * Creates what is missing. Idempotent. A differing partition count is refused with `topic-partitions`: keys would
+   * move.
+   */
   ensureTopics(topics: readonly TopicSpec[]): Promise<void>;
   openAppender(): Promise<Appender>;
   bounds(partition: TopicPartition): Promise<PartitionBounds>;
-  /** The first offset with an append time later than `appendTimeMs`, or `next` where there is none yet. */
+  /**
+   * The first offset with an append time later than `appendTimeMs`, or `next` where there is none yet. For an instant
+   * that has passed on the log's clock the answer stays true: no later append gets such a time at or above it.
+   */
   offsetAfter(partition: TopicPartition, appendTimeMs: number): Promise<bigint>;
-  /** Up to `maxRecords` durable records from `fromOffset` on, for tools; an empty array at the end. */
+  /**
+   * Up to `maxRecords` durable records from `fromOffset` (or the first that is held) on, for tools; an empty array at
+   * the end.
+   */
   read(partition: TopicPartition, fromOffset: bigint, maxRecords: number): Promise<readonly LogRecord[]>;
   /** Joins a group: its members share the partitions of `topics`, each partition has one owner at a time. */
   join(group: string, topics: readonly string[], handler: PartitionHandler): Promise<GroupMember>;
-  /** Drops records below an offset. The caller passes no more than the lowest stored position. */
+  /**
+   * Drops records below an offset, and may keep some that were appended together with those at it. The caller passes
+   * no more than the lowest stored position. Idempotent; never goes back.
+   */
   trim(partition: TopicPartition, belowOffset: bigint): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,17 +1,21 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, fork } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync } from "node:fs";
 import { chmod, readFile, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test, type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import pg from "pg";
 import pino from "pino";
 import { EmbeddedPostgres } from "../../service/embedded-postgres.ts";
+import { createTestDatabase } from "../../tests/support/postgres.ts";
 import { RecordingConsumer } from "../../tests/support/recording-consumer.ts";
 import { until } from "../../tests/support/until.ts";
 import type { Appender, EventLog } from "../event-log.ts";
+import { APPENDER_FAULT_POINTS } from "./postgres-appender.ts";
 import { PostgresEventLog } from "./postgres-event-log.ts";
 
 const log = pino({ level: "silent" });
@@ -146,6 +150,31 @@ async function restart(folder: string, port: number): Promise<boolean> {
   } catch {
     return false;
   }
+}
+
+for (const [point, unconfirmed] of [
+  ["event-log.before-append", 0],
+  ["event-log.after-append", 1],
+] as const) {
+  test(`a process killed at ${point} loses nothing that was confirmed, and readers see what it left`, async () => {
+    assert.ok(APPENDER_FAULT_POINTS.includes(point));
+    const connectionString = await createTestDatabase();
+    const eventLog = await PostgresEventLog.open({ connectionString, pollMs: 100 }, { log });
+    cleanups.push(() => eventLog.close());
+    const topic = "crash";
+    await eventLog.ensureTopics([{ topic, partitions: 1 }]);
+    const consumer = await new RecordingConsumer().join(eventLog, topic, [topic]);
+    const program = fileURLToPath(new URL("../../tests/support/event-log-appender.ts", import.meta.url));
+    const child = fork(program, [connectionString, topic, `${point}:20`]);
+    const confirmed: string[] = [];
+    child.on("message", (key) => confirmed.push(key as string));
+    const [, signalName] = (await once(child, "exit")) as [number | null, string | null];
+    assert.equal(signalName, "SIGKILL");
+    const keys = await keysIn(eventLog, topic, 0);
+    assert.deepEqual(keys.slice(0, confirmed.length), confirmed);
+    assert.equal(keys.length, 19 + unconfirmed);
+    await until("the consumer has read all", () => consumer.group.count() === keys.length);
+  });
 }
 
 test("an append to a server that does not answer rejects within the bound, and the next one after it resolves", async () => {

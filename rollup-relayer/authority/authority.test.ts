@@ -195,6 +195,22 @@ test("two processes of one key with one store bind themselves to one content", a
   assert.equal(intents.rows[0]!.n, 6n);
 });
 
+test("what another process of the key has bound itself to while this one judges stands", async () => {
+  const batch = await regions[0]!.seal();
+  const { region, round, interval } = batch.content;
+  const racing: typeof fetch = async (input, init) => {
+    const response = await fetch(input, init);
+    if (!response.url.includes("/evidence")) return response;
+    await store.query("insert into intent values ($1, $2, $3, $4, $5, $6, $7, $7, $7, 0)", [
+      ...[bytesOf(me.address), chain.domain.chainId, bytesOf(chain.domain.verifyingContract)],
+      ...[region, round, interval, Buffer.alloc(32, 9)],
+    ]);
+    return response;
+  };
+  await start(testAuthority(chain, api.url, store, {}, { fetch: racing }));
+  assert.equal((await untilVerdict(batch)).refusal, "conflicting-batch");
+});
+
 test("a batch that the chain has gone past is refused", async () => {
   const late = { region: 1, interval: TEST_START_INTERVAL + 1_800, meters: [1], scale: 1n };
   const batch = await seedBatch(pool, undefined, late);

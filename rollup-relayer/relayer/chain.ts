@@ -98,9 +98,11 @@ export class Chain {
       await this.#send("eth_sendRawTransaction", [raw]);
       return "accepted";
     } catch (error) {
-      const outcome = sendOutcome(errorText(error));
-      if (outcome === undefined) throw error;
-      return outcome;
+      const text = errorText(error);
+      const outcome = sendOutcome(text);
+      if (outcome !== undefined) return outcome;
+      // Without its cause: ethers puts the whole transaction into it, which is no matter for a log.
+      throw new GridrootError("chain-unavailable", text, { retryable: true });
     }
   }
 
@@ -169,16 +171,16 @@ export function sendOutcome(text: string): SendOutcome | undefined {
   return undefined;
 }
 
-/** All that an error and its causes say: ethers keeps the node's own words beside its own. */
+/** What the innermost error says: the node's own words, which ethers wraps, or what kept it from being asked. */
 function errorText(error: unknown): string {
-  const texts: string[] = [];
+  let text = String(error);
   let next: unknown = error;
   for (let depth = 0; depth < 6 && next instanceof Object; depth += 1) {
-    const { message, code, info, error: inner, cause } = next as Record<string, unknown>;
-    for (const text of [message, code]) if (typeof text === "string") texts.push(text);
+    const { message, info, error: inner, cause } = next as Record<string, unknown>;
+    if (typeof message === "string") text = message;
     next = cause ?? (info as Record<string, unknown> | undefined)?.["error"] ?? inner;
   }
-  return texts.join("; ");
+  return text;
 }
 
 function quantity(value: number): Hex {

@@ -81,6 +81,11 @@ async function assertSettledOnce(): Promise<void> {
   assert.equal(BigInt(onChain), next);
 }
 
+// One by one: after `evm_revert` the node tells wrong nonces of blocks that `hardhat_mine` made.
+async function mine(blocks: number): Promise<void> {
+  for (let i = 0; i < blocks; i += 1) await chain.perform("evm_mine", []);
+}
+
 async function postByStranger(region: RegionChain, position: number): Promise<void> {
   const settlement = { ...region.batches[position]!.content, authoritySetEpoch: 1 };
   const signatures = await Promise.all(
@@ -209,9 +214,37 @@ test("transactions that a reorganisation took off the chain are sent again, the 
     const events = await chain.client.readSettled({ fromBlock: 0, toBlock: "latest" });
     return events.length === 3;
   });
-  await chain.perform("hardhat_mine", ["0x8"]);
+  await mine(8);
   await untilSettled(3);
   assert.deepEqual(await hashes(), sent);
+  await assertSettledOnce();
+});
+
+test("where a reorganisation gave the nonce to another transaction, the batch gets a new one once that is final", async () => {
+  const [region] = regions as [RegionChain];
+  await region.sealAttested(chain.domain, 1);
+  const before = await chain.perform("evm_snapshot", []);
+  await start(testRelayer(chain, { pool, url }, { confirmations: 5 }));
+  await untilSettled(1, ["mined"]);
+  chain.setGate(async (method, params) => {
+    if (method === "eth_sendRawTransaction") throw new RpcRefusal(-32000, "on purpose");
+    // Nothing is told of the time between the two branches.
+    if (method === "eth_blockNumber") await switched.promise;
+    return chain.perform(method, params);
+  });
+  const switched = Promise.withResolvers<void>();
+  await chain.perform("evm_revert", [before]);
+  await sendRaw("relayer", chain.domain.verifyingContract, "0x");
+  switched.resolve();
+  await mine(8);
+  await until("the first attempt is given up", async () => {
+    const first = await pool.query<{ state: string }>("select state from attempt order by nonce limit 1");
+    return first.rows[0]!.state === "superseded";
+  });
+  chain.setGate(chain.perform);
+  await untilSettled(1, ["mined"]);
+  await mine(8);
+  await untilSettled(1);
   await assertSettledOnce();
 });
 

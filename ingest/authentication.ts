@@ -3,8 +3,8 @@ import type { Logger } from "pino";
 import { isName } from "../domain/metering/topics.ts";
 import type { Meter } from "../ledger/meters.ts";
 import type { Clock } from "../service/clock.ts";
-import { GridrootError } from "../service/errors.ts";
 import type { MeterDirectory } from "./meter-directory.ts";
+import { within } from "./time-limits.ts";
 
 /** CONNACK return codes that refuse (MQTT 3.1.1, table 3.1). */
 export const REFUSAL = {
@@ -55,7 +55,7 @@ export class Authenticator {
     if (clientId !== username) return REFUSAL.identifierRejected;
     let meter: Meter | undefined;
     try {
-      meter = await this.#lookUp(username);
+      meter = await within(this.#lookupTimeoutMs, "lookup-timeout", this.#directory.find(username));
     } catch (error) {
       this.#log.warn({ err: error, meterId: username }, "registry lookup failed");
       return REFUSAL.serverUnavailable;
@@ -70,21 +70,6 @@ export class Authenticator {
   maySend(meter: Meter): boolean {
     const isRetired = meter.retiredAt !== undefined && meter.retiredAt * 1000 <= this.#clock.nowMs();
     return !isRetired && this.#regions.has(meter.region);
-  }
-
-  async #lookUp(meterId: string): Promise<Meter | undefined> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(
-        () => reject(new GridrootError("lookup-timeout", "the registry did not answer", { retryable: true })),
-        this.#lookupTimeoutMs,
-      );
-    });
-    try {
-      return await Promise.race([this.#directory.find(meterId), late]);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }
 

@@ -4,6 +4,7 @@ import type { Appender, EventLog, NewRecord } from "../event-log/event-log.ts";
 import { DEAD_LETTER_TOPIC } from "../event-log/topics.ts";
 import { GridrootError } from "../service/errors.ts";
 import type { FaultPoints } from "../service/faults.ts";
+import { pause, within } from "./time-limits.ts";
 
 export interface GroupCommitOptions {
   readonly appendMaxDelayMs: number;
@@ -97,7 +98,7 @@ export class GroupCommit {
     else this.#delay ??= setTimeout(() => this.#appendNext(), this.#options.appendMaxDelayMs);
   }
 
-  /** Appends what was submitted, within the stop limit; whatever is left then fails. */
+  /** Appends what was submitted, within the stop limit; whatever is left then fails, and the stop rejects. */
   async stop(): Promise<void> {
     const endMs = performance.now() + this.#options.stopTimeoutMs;
     this.#appendNext();
@@ -109,9 +110,7 @@ export class GroupCommit {
     this.#appender = undefined;
     this.#fail(this.#takeAll(), unavailable("ingest is stopping"));
     if (appender !== undefined) {
-      const closed = new AbortController();
-      const bound = pause(Math.max(1, endMs - performance.now()), closed.signal);
-      await Promise.race([appender.close(), bound]).finally(() => closed.abort());
+      await within(Math.max(1, endMs - performance.now()), "appender-close-timeout", appender.close());
     }
   }
 
@@ -137,7 +136,8 @@ export class GroupCommit {
     this.#records.observe(group.length);
     this.#faults.hit("ingest.before-append");
     try {
-      await this.#withinTimeout(appender.append(group.map(({ record }) => record)));
+      const append = appender.append(group.map(({ record }) => record));
+      await within(this.#options.appendTimeoutMs, "append-timeout", append);
     } catch (cause) {
       this.#becomeUnavailable(appender, group, cause);
       return;
@@ -148,19 +148,6 @@ export class GroupCommit {
     this.#retryMs = this.#options.logRetryMinMs;
     for (const pending of group) pending.settle(undefined);
     this.#faults.hit("ingest.after-settle");
-  }
-
-  async #withinTimeout(append: Promise<void>): Promise<void> {
-    const answered = new AbortController();
-    const late = pause(this.#options.appendTimeoutMs, answered.signal).then(() => {
-      if (answered.signal.aborted) return;
-      throw new GridrootError("append-timeout", "the event log did not answer in time", { retryable: true });
-    });
-    try {
-      await Promise.race([append, late]);
-    } finally {
-      answered.abort();
-    }
   }
 
   #becomeUnavailable(appender: Appender, group: readonly Pending[], cause: unknown): void {
@@ -224,18 +211,4 @@ export class GroupCommit {
 
 function unavailable(message: string, cause?: unknown): GridrootError {
   return new GridrootError("log-unavailable", message, { retryable: true, cause });
-}
-
-/** Resolves after `ms`, or when `signal` aborts. */
-function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener("abort", done);
-    if (signal?.aborted === true) done();
-  });
 }

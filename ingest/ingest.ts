@@ -19,6 +19,7 @@ import { checkOptions, type IngestOptions } from "./options.ts";
 import { type CloseReason, PacketGate } from "./packet-gate.ts";
 import { PublishHandler } from "./publish-handler.ts";
 import { type Session, Sessions } from "./sessions.ts";
+import { within } from "./time-limits.ts";
 
 export { DEFAULT_INGEST_LIMITS, type IngestLimits, type IngestOptions } from "./options.ts";
 
@@ -87,7 +88,10 @@ export class Ingest implements Service {
       { regions: options.regions, lookupTimeoutMs: options.appendTimeoutMs },
       { directory: this.#directory, clock, log },
     );
-    this.#sessions = new Sessions({ workerId: options.workerId }, { pool });
+    this.#sessions = new Sessions(
+      { workerId: options.workerId, claimTimeoutMs: options.appendTimeoutMs },
+      { pool },
+    );
     this.#broker = new MeterBroker({
       publishes: new PublishHandler(options, {
         commit: this.#commit,
@@ -139,17 +143,20 @@ export class Ingest implements Service {
     log.info({ host: this.#options.host, port: this.port }, "ingest listens");
   }
 
+  /** Rejects where a step took longer than its limit; the others are done all the same. */
   async stop(): Promise<void> {
     const closed = new Promise<void>((done) => this.#server.close(() => done()));
     for (const gate of this.#gates) gate.stopReading();
-    await this.#commit.stop();
+    const drained = await settled(this.#commit.stop());
     // PUBRECs leave the broker some turns of the event loop after their publishes are settled.
     for (let turn = 0; turn < 3; turn += 1) await new Promise((done) => setImmediate(done));
     for (const gate of this.#gates) gate.close("stopping");
     clearInterval(this.#checks);
     await new Promise<void>((done) => this.#broker.close(done));
-    for (const listener of this.#listeners.splice(0)) await listener.stop();
     await closed;
+    const listeners = Promise.all(this.#listeners.splice(0).map((listener) => listener.stop()));
+    await within(this.#options.stopTimeoutMs, "listener-stop-timeout", listeners);
+    if (drained.status === "rejected") throw drained.reason;
   }
 
   #listenForMeters(): Promise<void> {
@@ -220,4 +227,9 @@ export class Ingest implements Service {
       else session.gate.close("retired");
     }
   }
+}
+
+async function settled(work: Promise<void>): Promise<PromiseSettledResult<void>> {
+  const [result] = await Promise.allSettled([work]);
+  return result;
 }

@@ -2,6 +2,7 @@ import type { Meter } from "../ledger/meters.ts";
 import { claimSessions, findSessions, parseSessionNotice } from "../ledger/sessions.ts";
 import type { Pool } from "../service/database.ts";
 import type { PacketGate } from "./packet-gate.ts";
+import { within } from "./time-limits.ts";
 
 /** One authenticated connection of a meter. It ends with the connection: sessions are clean. */
 export interface Session {
@@ -42,14 +43,16 @@ const MAX_CLAIMS = 500;
  */
 export class Sessions {
   readonly #workerId: string;
+  readonly #claimTimeoutMs: number;
   readonly #pool: Pool;
   readonly #open = new Map<string, Session>();
   readonly #opening = new Map<string, Opening>();
   readonly #claimants = new Map<string, Claimant[]>();
   #claiming = false;
 
-  constructor(options: { workerId: string }, dependencies: { pool: Pool }) {
+  constructor(options: { workerId: string; claimTimeoutMs: number }, dependencies: { pool: Pool }) {
     this.#workerId = options.workerId;
+    this.#claimTimeoutMs = options.claimTimeoutMs;
     this.#pool = dependencies.pool;
   }
 
@@ -73,7 +76,7 @@ export class Sessions {
     try {
       const session: Session = {
         gate,
-        generation: await this.#claim(meterId),
+        generation: await within(this.#claimTimeoutMs, "claim-timeout", this.#claim(meterId)),
         meter,
         unreleased: new Set<number>(),
         last: undefined,

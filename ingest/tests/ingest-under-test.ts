@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import pino from "pino";
 import { Registry } from "prom-client";
@@ -95,7 +96,8 @@ export async function startWorker(
     clock,
     port: ingest.port,
     async metric(name, labels = {}) {
-      const values = (await metrics.getSingleMetric(name)!.get()).values;
+      // Awaited in one turn of the event loop, several of these make one consistent picture.
+      const { values } = await metrics.getSingleMetric(name)!.get();
       return values
         .filter((value) => Object.entries(labels).every(([label, wanted]) => value.labels[label] === wanted))
         .reduce((sum, { value }) => sum + value, 0);
@@ -127,6 +129,46 @@ async function readPartition(eventLog: EventLog, topic: string, partition: numbe
     if (next.length === 0) return records;
     records.push(...next);
   }
+}
+
+/** The `seq` of a meter's readings in the order of the log, repeats included. */
+export async function loggedSeqs(eventLog: EventLog, meterId: string): Promise<readonly number[]> {
+  return (await readRegion(eventLog))
+    .filter(({ key }) => key === meterId)
+    .map(({ value }) => (JSON.parse(Buffer.from(value).toString()) as { seq: number }).seq);
+}
+
+/** Asserts promise 2 in process counters, at any instant. */
+export async function assertCountersAddUp(worker: Worker): Promise<void> {
+  const names = [
+    "received",
+    "appended",
+    "dead_lettered",
+    "repeated",
+    "failed",
+    "in_flight",
+    "qos0",
+    "unacknowledgeable",
+  ] as const;
+  const values: (number | undefined)[] = await Promise.all([
+    worker.metric("ingest_puback_total"),
+    ...names.map((name) => worker.metric(`ingest_publish_${name}${name === "in_flight" ? "" : "_total"}`)),
+  ]);
+  const [acknowledged = 0, received, ...rest] = values;
+  const [
+    appended = 0,
+    deadLettered = 0,
+    repeated = 0,
+    failed = 0,
+    inFlight = 0,
+    qos0 = 0,
+    unacknowledgeable = 0,
+  ] = rest;
+  const seen = JSON.stringify(
+    Object.fromEntries(["acknowledged", ...names].map((name, at) => [name, values[at]])),
+  );
+  assert.equal(received, appended + deadLettered + repeated + failed + inFlight, seen);
+  assert.equal(appended + deadLettered, acknowledged + qos0 + unacknowledgeable, seen);
 }
 
 /** The payload of one reading. */

@@ -7,10 +7,15 @@ export class RawClient {
   readonly received: Packet[] = [];
   readonly socket: Socket;
   isClosed = false;
+  /** Called for each packet that arrives. */
+  onPacket: (packet: Packet) => void = () => {};
 
   constructor(port: number) {
     const parser = mqtt.parser({ protocolVersion: 4 });
-    parser.on("packet", (packet) => this.received.push(packet));
+    parser.on("packet", (packet) => {
+      this.received.push(packet);
+      this.onPacket(packet);
+    });
     this.socket = connect({ port, host: "127.0.0.1", noDelay: true })
       .on("data", (bytes) => parser.parse(bytes))
       .on("error", () => {})
@@ -19,6 +24,15 @@ export class RawClient {
 
   send(...packets: readonly Packet[]): void {
     this.socket.write(Buffer.concat(packets.map((packet) => mqtt.generate(packet))));
+  }
+
+  hello(meterId: string, secret: string): void {
+    this.send(connectPacket(meterId, secret));
+  }
+
+  /** Resolves when the connection is closed, whenever that is. */
+  async ended(): Promise<void> {
+    if (!this.isClosed) await new Promise((done) => this.socket.once("close", done));
   }
 
   /** Connects as a meter and returns the CONNACK code. */

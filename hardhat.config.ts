@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 
-import { defineConfig } from "hardhat/config";
+import { defineConfig, overrideTask } from "hardhat/config";
 
 // Building and testing contracts must not need a network or a terminal, nor tell anybody about it.
 process.env["HARDHAT_DISABLE_TELEMETRY"] = "true";
@@ -27,7 +27,16 @@ const testFiles = readdirSync(new URL("./contracts/test/", import.meta.url)).fil
   file.endsWith(".sol"),
 );
 
+// Asked for one test file, Hardhat compiles what that file imports: not the code that it deploys.
+const testReleasedCode = overrideTask(["test", "solidity"])
+  .setInlineAction(async (options, { tasks }, runSuper) => {
+    await tasks.getTask("build").run({ noTests: true, quiet: true });
+    return runSuper(options);
+  })
+  .build();
+
 export default defineConfig({
+  tasks: [testReleasedCode],
   solidity: {
     compilers: [release],
     overrides: Object.fromEntries(testFiles.map((file) => [`contracts/test/${file}`, tests])),

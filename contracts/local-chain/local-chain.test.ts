@@ -153,6 +153,7 @@ test("an unfinished last line is cut off, and the chain goes on from there", asy
   await truncate(journal, (await readFile(journal)).length - 7);
 
   const second = await startChain(t, dataDir);
+  assert.match(await readFile(journal, "utf8"), /\n$/);
   assert.deepEqual(await hashes(second.provider), before.slice(0, -1));
   await second.provider.send("eth_sendRawTransaction", [await transfer(2)]);
   const after = await hashes(second.provider);
@@ -185,8 +186,11 @@ test("a journal that cannot give the same blocks is refused", async (t) => {
 });
 
 async function refuses(chain: LocalChain, code: string): Promise<void> {
-  await assert.rejects(chain.start(), { code });
-  await chain.stop();
+  try {
+    await assert.rejects(chain.start(), { code });
+  } finally {
+    await chain.stop();
+  }
 }
 
 test("a journal whose header was never finished begins anew", async (t) => {

@@ -10,7 +10,7 @@ import { INGEST_FAULT_POINTS } from "./ingest.ts";
 import { addMeters, loggedSeqs, openBackend } from "./tests/ingest-under-test.ts";
 import { LoadMeter } from "./tests/load-meter.ts";
 
-const WORKER = new URL("./tests/crash-worker.ts", import.meta.url);
+const WORKER = new URL("./tests/worker-process.ts", import.meta.url);
 const url = await createTestDatabase();
 const backend = await openBackend(url);
 const eventLog = await PostgresEventLog.open({ connectionString: url }, { log: pino({ level: "silent" }) });

@@ -1,4 +1,4 @@
-// An ingest worker in a process of its own, for tests that kill it.
+// An ingest worker in a process of its own: for tests that kill it, and for the bench.
 // Arguments: connection string, port, fault point as for `parseFaultPoint`.
 import { PostgresEventLog } from "../../event-log/postgres/postgres-event-log.ts";
 import pino from "pino";

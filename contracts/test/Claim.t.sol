@@ -115,6 +115,18 @@ contract ClaimTest is SettlementTest {
         ledger.claimBatch(REGION, record, pair, proof);
     }
 
+    /// @dev A verifier that takes an index twice climbs two paths to the top, and looks at one of them only.
+    function test_AForgedLeafBesideAnHonestOneIsRefused() public {
+        ISettlement.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
+        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlement.Node[] memory honest = SumTree.build(leaves).proof(0);
+        ISettlement.Leaf[] memory pair = new ISettlement.Leaf[](2);
+        (pair[0], pair[1]) = (leaves[0], ISettlement.Leaf(0, address(0xbad), 2, 0));
+        ISettlement.Node[] memory twice = new ISettlement.Node[](2 * honest.length);
+        for (uint256 i = 0; i < twice.length; i++) twice[i] = honest[i / 2];
+        refuseBatch(record, pair, twice);
+    }
+
     function test_ALeafBeyondTheTreeIsRefused() public {
         ISettlement.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
         ISettlement.Record memory record = postLeaves(REGION, 1, leaves);

@@ -5,7 +5,7 @@
 import { buildProgram } from "./cli/program.ts";
 import type { Adapters } from "./cli/context.ts";
 import { PostgresEventLog } from "./event-log/postgres/postgres-event-log.ts";
-import { SETTINGS, SETTINGS_PREFIX } from "./service/configuration.ts";
+import { requireRelations, SETTINGS, SETTINGS_PREFIX } from "./service/configuration.ts";
 import { GridrootError } from "./service/errors.ts";
 import { readGrid } from "./service/grid.ts";
 import { readSettings } from "./service/settings.ts";
@@ -26,6 +26,7 @@ try {
     const grid = await readGrid(
       settings.gridFile === "" ? new URL("./config/thailand.json", import.meta.url) : settings.gridFile,
     );
+    requireRelations(settings, grid.intervalLengthS);
     const inherited = INHERITED.map((name) => [name, process.env[name]] as const);
     return {
       settings,

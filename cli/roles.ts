@@ -3,7 +3,10 @@ import { Api } from "../api/api.ts";
 import { LocalChain } from "../contracts/local-chain/local-chain.ts";
 import { wh } from "../domain/metering/units.ts";
 import type { Hex } from "../domain/settlement/settlement.ts";
+import { Retention } from "../event-log/retention.ts";
+import { regionTopic } from "../event-log/topics.ts";
 import { DEFAULT_INGEST_LIMITS, Ingest } from "../ingest/ingest.ts";
+import { AGGREGATOR } from "../ledger/sealing.ts";
 import { Authority } from "../rollup-relayer/authority/authority.ts";
 import { Relayer } from "../rollup-relayer/relayer/relayer.ts";
 import { privateKeySigner } from "../rollup-relayer/signer.ts";
@@ -11,6 +14,7 @@ import { systemClock } from "../service/clock.ts";
 import { openPool } from "../service/database.ts";
 import { GridrootError } from "../service/errors.ts";
 import type { Service } from "../service/lifecycle.ts";
+import { RECORDER } from "../time-series/recorder-balance.ts";
 import { Recorder } from "../time-series/recorder.ts";
 import { Rollups } from "../time-series/rollups.ts";
 import { embeddedKeys } from "./deployment.ts";
@@ -28,6 +32,7 @@ export function isRole(name: string): name is Role {
 
 const DAY_S = 86_400;
 const GWEI = 10n ** 9n;
+const LOG_RETENTION_EVERY_MS = 3_600_000;
 /** What each account of the local chain begins with. */
 const LOCAL_BALANCE_WEI = 10n ** 24n;
 
@@ -118,7 +123,19 @@ async function recorder(process_: RoleProcess): Promise<readonly Service[]> {
     { regions },
     { pool: ledger, eventLog, timeSeries, log, metrics, faults, onWritten: () => rollups.wake() },
   );
-  return [rollups, service];
+  const retention = new Retention(
+    {
+      topics: regions.map((region) => ({
+        topic: regionTopic(region),
+        partitions: settings.partitionsPerRegion,
+        consumers: [RECORDER, AGGREGATOR],
+      })),
+      keepMs: settings.logRetentionDays * DAY_S * 1000,
+      everyMs: LOG_RETENTION_EVERY_MS,
+    },
+    { eventLog, ledger, clock: systemClock, log },
+  );
+  return [rollups, service, retention];
 }
 
 async function aggregator(process_: RoleProcess): Promise<readonly Service[]> {

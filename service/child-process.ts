@@ -61,6 +61,8 @@ export class ChildRole implements Service {
   async start(): Promise<void> {
     const child = fork(this.#options.mainFile, this.#options.args, {
       env: { ...this.#options.environment },
+      // Flags of this process (a debugger's port, a test runner's) are not meant for its children.
+      execArgv: [],
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
     this.#child = child;

@@ -1,3 +1,4 @@
+import { GridrootError } from "./errors.ts";
 import { choice, integer, secret, text, url, type Values } from "./settings.ts";
 
 const DAY_S = 86_400;
@@ -160,6 +161,13 @@ export const SETTINGS = {
     default: 200_000,
     sentence: "After how many records the aggregator writes meter states when no seal waits for them.",
   }),
+  logRetentionDays: integer({
+    name: "GRIDROOT_LOG_RETENTION_DAYS",
+    min: 1,
+    max: 36_500,
+    default: 60,
+    sentence: "How long consumed records stay in the log; what a consumer has not stored yet stays longer.",
+  }),
   rawRetentionDays: integer({
     name: "GRIDROOT_RAW_RETENTION_DAYS",
     min: 31,
@@ -269,3 +277,28 @@ export const SETTINGS = {
 
 /** The settings as read. */
 export type Settings = Values<typeof SETTINGS>;
+
+/**
+ * What must hold between settings, and between them and the grid's interval. Throws one `settings-invalid` that names
+ * the settings of every relation that does not hold.
+ */
+export function requireRelations(settings: Settings, intervalLengthS: number): void {
+  const { rawRetentionDays, rollupRetentionDays, clockBehindMaxS, clockAheadMaxS, sealGraceMs } = settings;
+  const relations: [boolean, string][] = [
+    [
+      rollupRetentionDays >= rawRetentionDays,
+      "GRIDROOT_ROLLUP_RETENTION_DAYS: rollups are computed from readings and must be kept at least as long as they",
+    ],
+    [
+      clockBehindMaxS <= rawRetentionDays * DAY_S,
+      "GRIDROOT_CLOCK_BEHIND_MAX_S: readings older than GRIDROOT_RAW_RETENTION_DAYS would be accepted and refused later",
+    ],
+    [
+      // A partition holds four open boundaries: within the grace readings must not reach a fifth.
+      sealGraceMs / 1000 + clockAheadMaxS <= 3 * intervalLengthS,
+      "GRIDROOT_SEAL_GRACE_MS: with GRIDROOT_CLOCK_AHEAD_MAX_S it may be three intervals at the most",
+    ],
+  ];
+  const faults = relations.filter(([holds]) => !holds).map(([, fault]) => fault);
+  if (faults.length > 0) throw new GridrootError("settings-invalid", faults.join("\n"));
+}

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { SETTINGS, SETTINGS_PREFIX } from "./configuration.ts";
+import { requireRelations, SETTINGS, SETTINGS_PREFIX } from "./configuration.ts";
 import { exampleEnvironment, integer, readSettings, redacted, secret, url } from "./settings.ts";
 
 const few = {
@@ -53,6 +53,29 @@ test("every setting has a name of its own with the prefix, a sentence, and no se
     if (setting.secret) assert.equal(setting.fallback, "", setting.name);
     else assert.doesNotThrow(() => setting.parse(setting.fallback), setting.name);
   }
+});
+
+const unrelated: [Record<string, string>, string][] = [
+  [
+    { GRIDROOT_RAW_RETENTION_DAYS: "100", GRIDROOT_ROLLUP_RETENTION_DAYS: "99" },
+    "GRIDROOT_ROLLUP_RETENTION_DAYS",
+  ],
+  [
+    { GRIDROOT_RAW_RETENTION_DAYS: "31", GRIDROOT_CLOCK_BEHIND_MAX_S: "2764800" },
+    "GRIDROOT_CLOCK_BEHIND_MAX_S",
+  ],
+  [{ GRIDROOT_SEAL_GRACE_MS: "2700000" }, "GRIDROOT_SEAL_GRACE_MS"],
+];
+
+for (const [environment, name] of unrelated) {
+  test(`settings that contradict one another are refused by name: ${name}`, () => {
+    const settings = readSettings(SETTINGS, environment, SETTINGS_PREFIX);
+    assert.throws(() => requireRelations(settings, 900), new RegExp(name));
+  });
+}
+
+test("the defaults contradict nothing", () => {
+  requireRelations(readSettings(SETTINGS, {}, SETTINGS_PREFIX), 900);
 });
 
 test(".env.example is the one that the settings generate", async () => {

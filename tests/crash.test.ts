@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { chmod, mkdtemp, readFile, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -14,18 +15,24 @@ import { PostgresEventLog } from "../event-log/postgres/postgres-event-log.ts";
 import { SETTINGS, SETTINGS_PREFIX, type Settings } from "../service/configuration.ts";
 import { readGrid } from "../service/grid.ts";
 import { readSettings } from "../service/settings.ts";
-import { trueExportWh } from "../simulators/fleet.ts";
+import type { FleetDriver } from "../simulators/fleet-driver.ts";
+import { type Fleet, trueExportWh } from "../simulators/fleet.ts";
 import { runDay } from "../simulators/runs.ts";
 import { PostgresTimeSeries } from "../time-series/postgres/postgres-time-series.ts";
 import { recorderBalance } from "../time-series/recorder-balance.ts";
 
 const INTERVALS = 12;
+const WITHIN_MS = 200_000;
 const SEEDS = (process.env["GRIDROOT_TEST_SEEDS"] ?? "1").split(",");
 
 async function contextIn(folder: string, seed: string): Promise<Context> {
-  const grid = await readGrid(new URL("../config/thailand.json", import.meta.url));
+  const thailand = JSON.parse(await readFile(new URL("../config/thailand.json", import.meta.url), "utf8"));
+  const gridFile = join(folder, "grid.json");
+  // Two regions: enough for both partitions of two topics to have owners that die.
+  await writeFile(gridFile, JSON.stringify({ ...thailand, regions: thailand.regions.slice(0, 2) }));
   const environment = {
     GRIDROOT_DATA_DIR: folder,
+    GRIDROOT_GRID_FILE: gridFile,
     GRIDROOT_LOG_FILE: join(folder, "gridroot.log"),
     GRIDROOT_MQTT_PORT: String(await freePort()),
     GRIDROOT_HTTP_PORT: String(await freePort()),
@@ -37,8 +44,7 @@ async function contextIn(folder: string, seed: string): Promise<Context> {
   const { PATH = "", HOME = "" } = process.env;
   return {
     settings: readSettings(SETTINGS, environment, SETTINGS_PREFIX),
-    // Two regions: enough for both partitions of two topics to have owners that die.
-    grid: { ...grid, regions: grid.regions.slice(0, 2) },
+    grid: await readGrid(gridFile),
     adapters: {
       openEventLog: (settings, log) =>
         PostgresEventLog.open({ connectionString: settings.postgresUrl }, { log }),
@@ -51,22 +57,17 @@ async function contextIn(folder: string, seed: string): Promise<Context> {
   };
 }
 
-/** What dies after each interval, drawn from the seed: every role and the database, each at least once. */
-function victims(seed: string, roles: readonly string[]): readonly string[] {
-  let state = [...seed].reduce(
-    (hash, character) => Math.imul(hash ^ character.charCodeAt(0), 0x01000193),
-    0x811c9dc5,
-  );
-  const next = (below: number) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-  const drawn = [...roles];
-  for (let i = drawn.length - 1; i > 0; i -= 1) {
-    const j = next(i + 1);
-    [drawn[i], drawn[j]] = [drawn[j]!, drawn[i]!];
-  }
-  return drawn;
+interface Run {
+  readonly seed: string;
+  readonly from: number;
+  readonly end: number;
+  readonly fleet: Fleet;
+}
+
+/** The same elements in an order drawn from the seed. */
+function shuffled(seed: string, elements: readonly string[]): readonly string[] {
+  const rank = (element: string) => createHash("sha256").update(`${seed} ${element}`).digest("hex");
+  return elements.toSorted((a, b) => (rank(a) < rank(b) ? -1 : 1));
 }
 
 async function kill(machine: Machine, name: string, settings: Settings): Promise<void> {
@@ -80,78 +81,54 @@ async function kill(machine: Machine, name: string, settings: Settings): Promise
   process.kill(pid, "SIGKILL");
 }
 
-for (const seed of SEEDS) {
-  test(
-    `kill -9 of every role and the database under load loses nothing and settles nothing twice, seed ${seed}`,
-    { timeout: 240_000 },
-    async () => {
-      const folder = await mkdtemp(join(tmpdir(), "gridroot-crash-"));
-      await chmod(folder, 0o755);
-      const context = await contextIn(folder, seed);
-      const from = Math.floor(Date.now() / 1000 / 86_400) * 86_400 - 86_400;
-      const end = from + INTERVALS * 900;
-      const machine = new Machine(context, {
-        resetChain: false,
-        observers: {},
-        regionsStartS: from,
-        apart: true,
-      });
-      try {
-        await machine.start();
-        const process_ = machine.process;
-        const stores = await process_.stores();
-        const fleet = plannedFleet(context, {
-          seed,
-          secretKey: seed,
-          metersPerRegion: 10,
-          start: from,
-          intervals: INTERVALS,
-        });
-        await commission(process_, fleet);
-        const driver = await fleetDriver(process_, fleet, { from, lastEnd: end });
-        await driver.start();
-        const kills: Promise<void>[] = [];
-        const order = victims(seed, [...machine.children.map(({ name }) => name), "postgres"]);
-        await runDay(
-          { driver, from, intervals: INTERVALS },
-          {
-            setIngestClock: async () => {},
-            waitForRoom: (boundary) => retrying(() => waitForRoom(stores, { from, lengthS: 900 }, boundary)),
-            onProgress: ({ intervalEnd }) => {
-              const victim = order[(intervalEnd - from) / 900 - 1];
-              if (victim !== undefined) kills.push(kill(machine, victim, context.settings));
-            },
-          },
-        );
-        await driver.stop();
-        await Promise.all(kills);
-        assert.equal(kills.length, order.length, "every victim died");
-        await retrying(() => settleAll(machine, { from, end }));
-
-        const truth = trueExportWh(fleet, end);
-        for (const { regionId, name } of context.grid.regions) {
-          const ledger = await ledgerFigures(stores.ledger, name);
-          const settled = await chainFigures(await process_.chain(), regionId);
-          assert.equal(ledger.creditedWh, truth.get(name), `${name}: credited`);
-          assert.equal(settled.settledWh, ledger.creditedWh, `${name}: settled`);
-          assert.equal(settled.settlements, ledger.batches, `${name}: settlements`);
-          const { distinct } = await countLogged(stores.eventLog, name, context.settings.partitionsPerRegion);
-          await waitUntil(async () => (await stores.timeSeries.countReadings(name)) >= BigInt(distinct));
-          assert.equal(await stores.timeSeries.countReadings(name), BigInt(distinct), `${name}: recorded`);
-          const tally = driver.tallies().get(name)!;
-          assert.equal(tally.publishesAcked, tally.publishesSent, `${name}: acknowledged`);
-        }
-        assert.deepEqual(await recorderBalance(stores.ledger), []);
-      } catch (cause) {
-        const log = await readFile(join(folder, "gridroot.log"), "utf8").catch(() => "");
-        console.log(log.split("\n").slice(-40).join("\n"));
-        throw cause;
-      } finally {
-        await machine.stop();
-        await rm(folder, { recursive: true, force: true });
-      }
+/** Publishes the run's intervals and kills somebody after each, until everybody has died once. */
+async function publishUnderKills(machine: Machine, context: Context, run: Run): Promise<FleetDriver> {
+  const stores = await machine.process.stores();
+  await commission(machine.process, run.fleet);
+  const driver = await fleetDriver(machine.process, run.fleet, { from: run.from, lastEnd: run.end });
+  await driver.start();
+  const order = shuffled(run.seed, [...machine.children.map(({ name }) => name), "postgres"]);
+  const kills: Promise<void>[] = [];
+  await runDay(
+    { driver, from: run.from, intervals: INTERVALS },
+    {
+      setIngestClock: async () => {},
+      waitForRoom: (boundary) =>
+        retrying(() => waitForRoom(stores, { from: run.from, lengthS: 900 }, boundary)),
+      onProgress: ({ intervalEnd }) => {
+        const victim = order[(intervalEnd - run.from) / 900 - 1];
+        if (victim !== undefined) kills.push(kill(machine, victim, context.settings));
+      },
     },
   );
+  await driver.stop();
+  await Promise.all(kills);
+  assert.equal(kills.length, order.length, "everybody died");
+  return driver;
+}
+
+/** Meters, log, series, ledger and chain agree to the reading and the watt-hour. */
+async function requireReconciled(
+  machine: Machine,
+  context: Context,
+  run: Run,
+  driver: FleetDriver,
+): Promise<void> {
+  const stores = await machine.process.stores();
+  const truth = trueExportWh(run.fleet, run.end);
+  for (const { regionId, name } of context.grid.regions) {
+    const ledger = await ledgerFigures(stores.ledger, name);
+    const settled = await chainFigures(await machine.process.chain(), regionId);
+    assert.equal(ledger.creditedWh, truth.get(name), `${name}: credited`);
+    assert.equal(settled.settledWh, ledger.creditedWh, `${name}: settled`);
+    assert.equal(settled.settlements, ledger.batches, `${name}: settlements`);
+    const { distinct } = await countLogged(stores.eventLog, name, context.settings.partitionsPerRegion);
+    await waitUntil(async () => (await stores.timeSeries.countReadings(name)) >= BigInt(distinct));
+    assert.equal(await stores.timeSeries.countReadings(name), BigInt(distinct), `${name}: recorded`);
+    const tally = driver.tallies().get(name)!;
+    assert.equal(tally.publishesAcked, tally.publishesSent, `${name}: acknowledged`);
+  }
+  assert.deepEqual(await recorderBalance(stores.ledger), []);
 }
 
 /** The database dies too: what asks it asks again. */
@@ -164,4 +141,48 @@ async function retrying<T>(work: () => Promise<T>): Promise<T> {
       await new Promise((done) => setTimeout(done, 100));
     }
   }
+}
+
+/** Rejects when `work` takes too long, so that what it started is stopped by whoever called. */
+async function bounded<T>(work: Promise<T>, withinMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not done within ${withinMs} ms`)), withinMs);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+
+for (const seed of SEEDS) {
+  test(`kill -9 of every role and the database loses nothing and settles nothing twice, seed ${seed}`, async () => {
+    const folder = await mkdtemp(join(tmpdir(), "gridroot-crash-"));
+    await chmod(folder, 0o755);
+    const context = await contextIn(folder, seed);
+    const from = Math.floor(Date.now() / 1000 / 86_400) * 86_400 - 86_400;
+    const plan = { seed, secretKey: seed, metersPerRegion: 10, start: from, intervals: INTERVALS };
+    const run: Run = { seed, from, end: from + INTERVALS * 900, fleet: plannedFleet(context, plan) };
+    const machine = new Machine(context, {
+      resetChain: false,
+      observers: {},
+      regionsStartS: from,
+      apart: true,
+    });
+
+    async function work(): Promise<void> {
+      await machine.start();
+      const driver = await publishUnderKills(machine, context, run);
+      await retrying(() => settleAll(machine, run));
+      await requireReconciled(machine, context, run, driver);
+    }
+
+    try {
+      await bounded(work(), WITHIN_MS);
+    } catch (cause) {
+      const log = await readFile(join(folder, "gridroot.log"), "utf8").catch(() => "");
+      console.log(log.split("\n").slice(-40).join("\n"));
+      throw cause;
+    } finally {
+      await machine.stop();
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
 }

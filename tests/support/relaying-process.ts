@@ -42,10 +42,14 @@ export async function startProcess(task: ProcessTask): Promise<{ child: ChildPro
   return { child, url };
 }
 
-/** Resolves with the signal that ended the process. */
-export async function untilDead(child: ChildProcess): Promise<NodeJS.Signals | null> {
-  if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
-  return child.signalCode;
+/** Resolves with the signal that ended the process, or with `undefined` where it is still alive after 20 s; then ends it. */
+export async function untilDead(child: ChildProcess): Promise<NodeJS.Signals | null | undefined> {
+  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null;
+  const alive = AbortSignal.timeout(20_000);
+  if (!hasEnded()) await once(child, "exit", { signal: alive }).catch(() => {});
+  if (hasEnded()) return child.signalCode;
+  child.kill("SIGKILL");
+  return undefined;
 }
 
 async function serviceOf(task: ProcessTask): Promise<Service> {

@@ -22,7 +22,7 @@ const meter: Meter = {
   retiredAt: undefined,
   flagged: undefined,
 };
-const options = { partitionsPerRegion: 7, clockLimits: DEFAULT_CLOCK_LIMITS };
+const options = { partitionsPerRegion: 64, clockLimits: DEFAULT_CLOCK_LIMITS };
 
 function admission(topic: string, payload: string | Buffer) {
   return admit(
@@ -36,7 +36,7 @@ test("an accepted publish goes to the region's topic, in the partition of the se
   const { record, deadLetterReason } = admission(rdTopic("m1"), reading(1));
   assert.equal(deadLetterReason, undefined);
   assert.equal(record.topic, "readings.bangkok");
-  assert.equal(record.partition, partitionOf("sp-1", 7));
+  assert.equal(record.partition, partitionOf("sp-1", 64));
   assert.equal(record.key, "m1");
 });
 

@@ -19,7 +19,7 @@ import { checkOptions, type IngestOptions } from "./options.ts";
 import { type CloseReason, PacketGate } from "./packet-gate.ts";
 import { PublishHandler } from "./publish-handler.ts";
 import { type Session, Sessions } from "./sessions.ts";
-import { within } from "./time-limits.ts";
+import { pause, within } from "./time-limits.ts";
 
 export { DEFAULT_INGEST_LIMITS, type IngestLimits, type IngestOptions } from "./options.ts";
 
@@ -147,6 +147,7 @@ export class Ingest implements Service {
   async stop(): Promise<void> {
     const closed = new Promise<void>((done) => this.#server.close(() => done()));
     for (const gate of this.#gates) gate.stopReading();
+    await this.#untilNothingInFlight();
     const drained = await settled(this.#commit.stop());
     // PUBRECs leave the broker some turns of the event loop after their publishes are settled.
     for (let turn = 0; turn < 3; turn += 1) await new Promise((done) => setImmediate(done));
@@ -157,6 +158,12 @@ export class Ingest implements Service {
     const listeners = Promise.all(this.#listeners.splice(0).map((listener) => listener.stop()));
     await within(this.#options.stopTimeoutMs, "listener-stop-timeout", listeners);
     if (drained.status === "rejected") throw drained.reason;
+  }
+
+  /** What the gates have handed on passes the broker in its own time; it is waited for within the stop limit. */
+  async #untilNothingInFlight(): Promise<void> {
+    const endMs = performance.now() + this.#options.stopTimeoutMs;
+    while (this.#budget.packets > 0 && performance.now() < endMs) await pause(2);
   }
 
   #listenForMeters(): Promise<void> {

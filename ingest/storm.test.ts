@@ -89,6 +89,7 @@ test("a stop under load acknowledges or drops what it has taken up, and loses no
   await assertCountersAddUp(worker);
   assert.equal(await worker.metric("ingest_publish_in_flight"), 0);
   assert.equal(await worker.metric("ingest_publish_failed_total"), 0, "what was taken up became durable");
+  assert.equal(await worker.metric("ingest_publish_unacknowledgeable_total"), 0, "and was acknowledged");
   assert.equal(await worker.metric("ingest_connections"), 0);
   for (const { meterId, acknowledged } of meters) {
     const logged = new Set(await loggedSeqs(worker.eventLog, meterId));

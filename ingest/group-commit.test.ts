@@ -121,7 +121,7 @@ test("an append that does not answer in time has failed, whatever becomes of it"
   const { settled, submit } = submitter(commit);
   await whileAppendsWait(async () => {
     submit("c1", "c2");
-    await until("both have failed", () => settled.length === 2);
+    await until("both have failed", () => settled.length === 2, 2000);
   });
   assert.deepEqual(settled, ["c1 log-unavailable", "c2 log-unavailable"]);
   await commit.stop();

@@ -102,6 +102,17 @@ test("a CONNECT while only the registry is silent is answered with code 3", asyn
   await connectedProbe().then((probe) => probe.close());
 });
 
+test("a CONNECT while only the log is silent is answered with code 3", async () => {
+  const client = await connectedProbe();
+  const lock = await backend.pool.connect();
+  await lock.query("begin");
+  await lock.query("lock table log.head in access exclusive mode");
+  await seesOutage(client);
+  await lock.query("rollback");
+  lock.release();
+  await connectedProbe().then((probe) => probe.close());
+});
+
 test("a stop while the log does not answer is bounded", async () => {
   const other = await startWorker(backend, { ...LIMITS, appendTimeoutMs: 60_000 });
   const client = new RawClient(other.port);

@@ -140,19 +140,23 @@ class Packer {
   #length = 0;
 
   u8(value: number): void {
-    scratch.setUint8(this.#grow(1), value);
+    const at = this.#grow(1);
+    scratch.setUint8(at, value);
   }
 
   u16(value: number): void {
-    scratch.setUint16(this.#grow(2), value);
+    const at = this.#grow(2);
+    scratch.setUint16(at, value);
   }
 
   u32(value: number): void {
-    scratch.setUint32(this.#grow(4), value);
+    const at = this.#grow(4);
+    scratch.setUint32(at, value);
   }
 
   u64(value: bigint): void {
-    scratch.setBigUint64(this.#grow(8), value);
+    const at = this.#grow(8);
+    scratch.setBigUint64(at, value);
   }
 
   /** A non-negative safe integer as u64. */
@@ -175,6 +179,7 @@ class Packer {
     return new Uint8Array(scratch.buffer).slice(0, this.#length);
   }
 
+  /** Makes room and moves on; may replace the scratch buffer, so call it before that is named. */
   #grow(by: number): number {
     const at = this.#length;
     this.#length += by;

@@ -431,3 +431,11 @@ test("a packed state is read back whole, and nothing else is read", () => {
   assert.throws(() => unpackServicePoint("sp", new Uint8Array([...packed, 0])), RangeError);
   assert.throws(() => unpackServicePoint("sp", new Uint8Array([2, ...packed.subarray(1)])), RangeError);
 });
+
+test("a state of any size is packed whole", () => {
+  const state = commissioned();
+  for (let i = 1; i <= 700; i += 1) {
+    apply(state, reading(i, i * LENGTH_S, i));
+    if (i > 240) assert.deepEqual(unpackServicePoint("sp", packServicePoint(state)), state);
+  }
+});

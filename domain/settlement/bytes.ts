@@ -13,12 +13,14 @@ export class ByteWriter {
 
   u8(value: number): void {
     if (!Number.isInteger(value) || value < 0 || value > 255) throw malformed(`${value} is no u8`);
-    this.#view.setUint8(this.#grow(1), value);
+    const offset = this.#grow(1);
+    this.#view.setUint8(offset, value);
   }
 
   u32(value: number): void {
     if (!Number.isInteger(value) || value < 0 || value > U32_MAX) throw malformed(`${value} is no u32`);
-    this.#view.setUint32(this.#grow(4), value);
+    const offset = this.#grow(4);
+    this.#view.setUint32(offset, value);
   }
 
   /** A `number` has to be a safe integer. */
@@ -26,7 +28,8 @@ export class ByteWriter {
     if (typeof value === "number" && !Number.isSafeInteger(value)) throw malformed(`${value} is not exact`);
     const exact = BigInt(value);
     if (exact < 0n || exact > U64_MAX) throw malformed(`${value} is no u64`);
-    this.#view.setBigUint64(this.#grow(8), exact);
+    const offset = this.#grow(8);
+    this.#view.setBigUint64(offset, exact);
   }
 
   hex(value: Hex, length: number): void {
@@ -45,6 +48,7 @@ export class ByteWriter {
     return this.#buffer.slice(0, this.#length);
   }
 
+  /** Makes room and moves on; may replace the view, so call it before the view is named. */
   #grow(by: number): number {
     const offset = this.#length;
     this.#length += by;

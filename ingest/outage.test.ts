@@ -25,6 +25,7 @@ const meters = ["a", "b", "c"].map(
 await addMeters(backend.pool, "probe", "late", ...meters.map(({ meterId }) => meterId));
 after(async () => {
   for (const meter of meters) meter.abandon();
+  server.resume();
   await worker.stop();
   await backend.close();
   await server.stop();

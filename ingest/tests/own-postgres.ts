@@ -68,6 +68,8 @@ export class OwnPostgres {
   }
 
   async stop(): Promise<void> {
+    // A test that failed may have left it paused.
+    this.resume();
     await this.#server.stop();
     await rm(this.#folder, { recursive: true, force: true });
   }

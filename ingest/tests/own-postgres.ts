@@ -75,7 +75,14 @@ export class OwnPostgres {
   }
 
   #signal(signal: NodeJS.Signals): void {
-    for (const pid of this.#processes()) process.kill(pid, signal);
+    for (const pid of this.#processes()) {
+      try {
+        process.kill(pid, signal);
+      } catch (error) {
+        // A backend may have ended since it was listed.
+        if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+      }
+    }
   }
 
   #processes(): number[] {

@@ -125,7 +125,8 @@ test("the cap is Pmax x dt x 1.1 and 1 Wh for rounding", () => {
 test("a falling register is never taken for a reset to zero", () => {
   const state = commissioned();
   apply(state, reading(1, 900, 1_000));
-  apply(state, reading(2, 1800, 0));
+  assert.equal(reasonOf(apply(state, reading(2, 1800, 400))), "register-decrease");
+  assert.equal(creditAt(state, 1800), 1_000n);
   apply(state, reading(3, 2700, 1_500));
   assert.equal(creditAt(state, 2700), 1_500n);
 });

@@ -67,13 +67,14 @@ test("what comes after the last verdict of this epoch is pending, void batches a
   assert.deepEqual(await pending(3, 2), ["1/1", "2/1", "3/1"]);
 });
 
-test("the first verdict stands, save that a signature replaces a refusal; what changed is announced", async () => {
+test("the first verdict stands, save that a signature replaces a refusal; what changed is announced", async (context) => {
   let heard = 0;
   let last = false;
   const listener = await listen(url, ATTESTATIONS_CHANNEL, (payload) => {
     if (payload === "last") last = true;
     else heard += 1;
   });
+  context.after(() => listener.stop());
   const refusal = verdict(2, 0, { signature: undefined, refusal: "cap-exceeded" });
   assert.equal(await recordAttestation(pool, refusal), true);
   assert.equal(await recordAttestation(pool, { ...refusal, refusal: "root-differs" }), false);
@@ -84,6 +85,5 @@ test("the first verdict stands, save that a signature replaces a refusal; what c
   // Notifications arrive in the order of their commits: after this one no other is on its way.
   await pool.query(`select pg_notify('${ATTESTATIONS_CHANNEL}', 'last')`);
   await until("all are heard", () => last);
-  await listener.stop();
   assert.equal(heard, 2);
 });

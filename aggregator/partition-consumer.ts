@@ -1,11 +1,8 @@
 import type { Logger } from "pino";
-import { intervalEnd } from "../domain/metering/intervals.ts";
 import type { EventLog, LogRecord, Position, RecordBatch, TopicPartition } from "../event-log/event-log.ts";
 import { type Claim, takeOver } from "../ledger/consumer-offsets.ts";
-import { REGISTRY_CHANNEL } from "../ledger/meters.ts";
 import { readRegionTip } from "../ledger/regions.ts";
-import { findKnown } from "../ledger/registry.ts";
-import { AGGREGATOR, type IntervalOpening } from "../ledger/sealing.ts";
+import { AGGREGATOR } from "../ledger/sealing.ts";
 import { loadServicePoints } from "../ledger/service-point-states.ts";
 import { inTransaction } from "../service/database.ts";
 import { GridrootError } from "../service/errors.ts";
@@ -13,6 +10,7 @@ import type { AggregatorMetrics } from "./aggregator-metrics.ts";
 import { Exclusive } from "./exclusive.ts";
 import { type FlushDependencies, flushPartition } from "./flush.ts";
 import { type Parsed, parseLogRecord } from "./log-records.ts";
+import { OpeningNotes } from "./opening-notes.ts";
 import {
   type KnownIds,
   MAX_OPEN_BOUNDARIES,
@@ -20,6 +18,7 @@ import {
   PartitionMemory,
 } from "./partition-memory.ts";
 import type { RegionWatch } from "./region-watch.ts";
+import { announceRegistry, knownIds } from "./registry-news.ts";
 
 export interface PartitionConsumerOptions {
   readonly intervalLengthS: number;
@@ -52,6 +51,8 @@ export class PartitionConsumer {
   readonly #partition: TopicPartition;
   readonly #log: Logger;
   readonly #memory: PartitionMemory;
+  readonly #openings: OpeningNotes;
+  readonly #regionId: number;
   /** Applying records and flushing exclude each other. */
   readonly #exclusive = new Exclusive();
   readonly #stopWatching: () => void;
@@ -65,8 +66,6 @@ export class PartitionConsumer {
   #blockedEnd: number | undefined;
   #blockedFlushed: number | undefined;
   #failure: Error | undefined;
-  /** Not announced yet. */
-  readonly #openings = new Map<number, IntervalOpening>();
   #wake: () => void = () => {};
 
   private constructor(
@@ -81,6 +80,8 @@ export class PartitionConsumer {
     this.#log = dependencies.log.child({ topic: partition.topic, partition: partition.partition });
     this.#claim = loaded.claim;
     this.#memory = loaded.memory;
+    this.#openings = new OpeningNotes(options.intervalLengthS, dependencies.watch);
+    this.#regionId = dependencies.watch.region.regionId;
     this.#stopWatching = dependencies.watch.onChange(() => this.#regionChanged());
     this.#timer = setInterval(() => this.#flushSoon(() => this.#unflushed()), options.flushEveryMs);
   }
@@ -115,7 +116,7 @@ export class PartitionConsumer {
    * room or `signal` aborts.
    */
   async records(batch: RecordBatch, signal: AbortSignal): Promise<void> {
-    const known = await this.#knownIds(batch.records);
+    const known = await knownIds(this.#dependencies.pool, batch.records);
     let next = 0;
     while (next < batch.records.length && !signal.aborted) {
       await this.#exclusive.run(async () => {
@@ -153,7 +154,7 @@ export class PartitionConsumer {
         // Readings that follow may rest on what was registered, and `gridroot meters` waits for it.
         await this.#flush();
       }
-      const latestEnd = this.#collectOpenings(parsed, record);
+      const latestEnd = this.#openings.note(parsed, record, this.#memory.sealedUntil ?? 0);
       if (this.#opensTooMuch(latestEnd)) {
         this.#blockedEnd = latestEnd;
         break;
@@ -168,27 +169,7 @@ export class PartitionConsumer {
 
   /** A sealer has to know of an interval before it can see a point in it. */
   async #announceOpenings(): Promise<void> {
-    if (this.#openings.size === 0) return;
-    const { watch, onProgress } = this.#dependencies;
-    await watch.announceOpenings([...this.#openings.values()]);
-    this.#openings.clear();
-    onProgress(watch.region.regionId);
-  }
-
-  /** Notes the intervals that a record opens; the latest interval that it speaks of. */
-  #collectOpenings(parsed: Parsed, record: LogRecord): number | undefined {
-    const instants = instantsOf(parsed);
-    let latestEnd: number | undefined;
-    for (const t of instants) {
-      const interval = intervalEnd(t, this.#options.intervalLengthS);
-      if (latestEnd === undefined || interval > latestEnd) latestEnd = interval;
-      const opening = { interval, firstAppendMs: record.appendTimeMs };
-      const open = interval > (this.#memory.sealedUntil ?? 0);
-      if (open && !this.#openings.has(interval) && this.#dependencies.watch.isNews(opening)) {
-        this.#openings.set(interval, opening);
-      }
-    }
-    return latestEnd;
+    if (await this.#openings.announce()) this.#dependencies.onProgress(this.#regionId);
   }
 
   #opensTooMuch(latestEnd: number | undefined): boolean {
@@ -220,18 +201,6 @@ export class PartitionConsumer {
         return;
       case "other":
     }
-  }
-
-  /** What the registry knows of the ids that a batch's registry records mention. */
-  async #knownIds(records: readonly LogRecord[]): Promise<KnownIds> {
-    const registry = records.map(parseIfRegistry).filter((record) => record !== undefined);
-    if (registry.length === 0) return { recordIds: new Set(), meterIds: new Set() };
-    const meterIds = registry.flatMap((record) => ("device" in record ? [record.device.meterId] : []));
-    return findKnown(
-      this.#dependencies.pool,
-      registry.map((record) => record.id),
-      meterIds,
-    );
   }
 
   #position(): Position | undefined {
@@ -268,7 +237,7 @@ export class PartitionConsumer {
     try {
       this.#claim = await flushPartition(
         {
-          regionId: watch.region.regionId,
+          regionId: this.#regionId,
           intervalLengthS: this.#options.intervalLengthS,
           claim: this.#claim,
           position,
@@ -288,20 +257,13 @@ export class PartitionConsumer {
     const { sealedUntil } = this.#memory;
     if (sealedUntil !== undefined) watch.learnSeal(sealedUntil);
     onFlushed(this.#partition, position);
-    onProgress(watch.region.regionId);
-    if (records.length > 0) await this.#announceRegistry(records.map(({ record }) => record));
-  }
-
-  /** Hints only: who misses them reads the registry anyway. */
-  async #announceRegistry(records: readonly { meterId?: string; device?: { meterId: string } }[]) {
-    const meterIds = new Set(records.flatMap(({ meterId, device }) => [meterId, device?.meterId]));
-    meterIds.delete(undefined);
-    await this.#dependencies.pool
-      .query("select pg_notify($1, meter_id) from unnest($2::text[]) as m (meter_id)", [
-        REGISTRY_CHANNEL,
-        [...meterIds],
-      ])
-      .catch((error: unknown) => this.#log.warn({ err: error }, "registry change not announced"));
+    onProgress(this.#regionId);
+    if (records.length === 0) return;
+    await announceRegistry(
+      this.#dependencies.pool,
+      this.#log,
+      records.map(({ record }) => record),
+    );
   }
 
   /** Takes over what the region's seals have changed, and wakes a pause. */
@@ -360,16 +322,4 @@ export class PartitionConsumer {
     this.#failure = error;
     this.#wake();
   }
-}
-
-function instantsOf(parsed: Parsed): readonly number[] {
-  if (parsed.kind === "readings") return parsed.readings.map(({ t }) => t);
-  // A closing register counts as a reading; a commissioning says nothing about energy.
-  return parsed.kind === "registry" && parsed.record.type !== "commission" ? [parsed.record.at] : [];
-}
-
-function parseIfRegistry(record: LogRecord) {
-  if (record.headers["kind"] !== "meter") return undefined;
-  const parsed = parseLogRecord(record);
-  return parsed.kind === "registry" ? parsed.record : undefined;
 }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { test, type TestContext } from "node:test";
 import { applyReading } from "../domain/metering/apply-reading.ts";
 import { applyRecord } from "../domain/metering/apply-record.ts";
 import type { ServicePoint } from "../domain/metering/service-point.ts";
@@ -23,14 +23,9 @@ import { parseLogRecord } from "./log-records.ts";
 import { boundaryValues } from "./sealer.ts";
 
 const LONG_GRACE_MS = 600_000;
-const opened: Aggregation[] = [];
-after(async () => {
-  for (const aggregation of opened) await aggregation.close();
-});
-
-async function aggregation(options: AggregationOptions = {}): Promise<Aggregation> {
+async function aggregation(t: TestContext, options: AggregationOptions = {}): Promise<Aggregation> {
   const it = await Aggregation.open(options);
-  opened.push(it);
+  t.after(() => it.close());
   return it;
 }
 
@@ -38,8 +33,8 @@ const meters = (count: number) => Array.from({ length: count }, (_, index) => `m
 const report = (ids: readonly string[], interval: number, exportWh: number) =>
   ids.map((meterId) => readingAt(meterId, interval * INTERVAL_S, exportWh));
 
-test("an interval is sealed at once when every meter has a reading at or after its end", async () => {
-  const it = await aggregation();
+test("an interval is sealed at once when every meter has a reading at or after its end", async (t) => {
+  const it = await aggregation(t);
   const sealed: BatchKey[] = [];
   await it.start({ graceMs: LONG_GRACE_MS }, { onSealed: (batch) => sealed.push(batch) });
   await it.commission(6);
@@ -66,8 +61,8 @@ test("an interval is sealed at once when every meter has a reading at or after i
   await until("all seals are announced", () => sealed.length === 5);
 });
 
-test("one seal job seals all consecutive intervals that are ready", async () => {
-  const it = await aggregation();
+test("one seal job seals all consecutive intervals that are ready", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: LONG_GRACE_MS });
   await it.commission(3);
   await it.publish([1, 2, 3, 4].flatMap((interval) => report(meters(3), interval, interval * 50)));
@@ -78,8 +73,8 @@ test("one seal job seals all consecutive intervals that are ready", async () => 
   );
 });
 
-test("a meter that says nothing is waited for until the grace is over, and its energy comes later", async () => {
-  const it = await aggregation();
+test("a meter that says nothing is waited for until the grace is over, and its energy comes later", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: 300 });
   await it.commission(4);
   const talkers = meters(4).slice(1);
@@ -94,8 +89,8 @@ test("a meter that says nothing is waited for until the grace is over, and its e
   );
 });
 
-test("a meter silent for four intervals is no longer waited for, until it speaks", async () => {
-  const it = await aggregation();
+test("a meter silent for four intervals is no longer waited for, until it speaks", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: 100 });
   await it.commission(2);
   await it.publish(report(meters(2), 1, 10));
@@ -112,8 +107,8 @@ test("a meter silent for four intervals is no longer waited for, until it speaks
   assert.equal((await it.batches()).at(-1)?.content.cumulativeCreditWh, 570n);
 });
 
-test("a late reading of a sealed interval moves a later batch and leaves an adjustment", async () => {
-  const it = await aggregation();
+test("a late reading of a sealed interval moves a later batch and leaves an adjustment", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: 100 });
   await it.commission(2);
   await it.publish([...report(["m1"], 1, 10), ...report(["m1"], 2, 20), ...report(["m1"], 3, 30)]);
@@ -137,8 +132,8 @@ test("a late reading of a sealed interval moves a later batch and leaves an adju
   ]);
 });
 
-test("several late readings of one sealed interval are told apart, and repeats add nothing", async () => {
-  const it = await aggregation({ partitionsPerRegion: 1 });
+test("several late readings of one sealed interval are told apart, and repeats add nothing", async (t) => {
+  const it = await aggregation(t, { partitionsPerRegion: 1 });
   await it.start({ graceMs: 100, flushEveryMs: 100 });
   await it.commission(2);
   await it.publish([1, 2, 3].flatMap((interval) => report(["m1"], interval, interval * 10)));
@@ -155,8 +150,8 @@ test("several late readings of one sealed interval are told apart, and repeats a
   assert.deepEqual(rows.at(-1), { seq: 800, delta_wh: 14 });
 });
 
-test("a wholly silent region seals nothing, and its silence is passed over when it speaks again", async () => {
-  const it = await aggregation();
+test("a wholly silent region seals nothing, and its silence is passed over when it speaks again", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: 100 });
   await it.commission(3);
   await it.publish(report(meters(3), 1, 10));
@@ -172,8 +167,8 @@ test("a wholly silent region seals nothing, and its silence is passed over when 
   assert.equal(batches[1]?.content.cumulativeCreditWh, 270n);
 });
 
-test("a region that never spoke seals nothing", async () => {
-  const it = await aggregation();
+test("a region that never spoke seals nothing", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: 0, sweepEveryMs: 50 });
   await it.commission(2);
   await it.start({ regions: [REGION], graceMs: 0 });
@@ -181,8 +176,8 @@ test("a region that never spoke seals nothing", async () => {
   assert.equal(await it.sealedUntil(), BEGIN);
 });
 
-test("a fleet that sends many intervals at once is sealed interval by interval", async () => {
-  const it = await aggregation();
+test("a fleet that sends many intervals at once is sealed interval by interval", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: 400 });
   await it.commission(5);
   const intervals = Array.from({ length: 12 }, (_, index) => index + 1);
@@ -199,8 +194,8 @@ test("a fleet that sends many intervals at once is sealed interval by interval",
   assert.ok(Number(lowered[0]?.["n"]) > 0, "the lowered barriers are on record");
 });
 
-test("a seal job that fails is retried, and the interval is sealed once", async () => {
-  const it = await aggregation();
+test("a seal job that fails is retried, and the interval is sealed once", async (t) => {
+  const it = await aggregation(t);
   let failures = 0;
   const faults = {
     hit(point: string) {
@@ -217,8 +212,8 @@ test("a seal job that fails is retried, and the interval is sealed once", async 
   assert.equal((await it.batches()).length, 1);
 });
 
-test("what exceeds the cap is held and carried into later batches", async () => {
-  const it = await aggregation();
+test("what exceeds the cap is held and carried into later batches", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: LONG_GRACE_MS, regions: [{ ...REGION, capWh: 100n }] });
   await it.commission(2);
   await it.publish(report(meters(2), 1, 90));
@@ -237,8 +232,8 @@ test("what exceeds the cap is held and carried into later batches", async () => 
   );
 });
 
-test("a swap, a rollover and a reset within a day change no total", async () => {
-  const it = await aggregation();
+test("a swap, a rollover and a reset within a day change no total", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: LONG_GRACE_MS });
   await it.commission(1);
   const common = { servicePoint: "sp-m0", meterId: "m0" };
@@ -276,8 +271,8 @@ test("a swap, a rollover and a reset within a day change no total", async () => 
   );
 });
 
-test("a batch is reproduced from the log up to its offset vector", async () => {
-  const it = await aggregation();
+test("a batch is reproduced from the log up to its offset vector", async (t) => {
+  const it = await aggregation(t);
   await it.start({ graceMs: 100, flushEveryRecords: 7 });
   await it.commission(5);
   for (let interval = 1; interval <= 4; interval += 1) {

@@ -49,11 +49,15 @@ export class LateReadings {
       .map((reading) => ({ ...reading, interval: intervalEnd(reading.t, intervalLengthS) }))
       .toSorted((a, b) => (a.creditWh < b.creditWh ? -1 : 1));
     const adjusted = new Map(await sumAdjustments(connection, regionId, late));
+    const sealed = new Map<number, SealedValues>();
+    for (const { interval } of late) {
+      if (!sealed.has(interval))
+        sealed.set(interval, await this.#sealedValues(connection, regionId, interval));
+    }
     const adjustments: Adjustment[] = [];
     for (const { interval, servicePoint, creditWh, ...reading } of late) {
       const key = `${interval}/${servicePoint}`;
-      const sealed = await this.#sealedValues(connection, regionId, interval);
-      const knownWh = (sealed.get(servicePoint) ?? 0n) + (adjusted.get(key) ?? 0n);
+      const knownWh = (sealed.get(interval)?.get(servicePoint) ?? 0n) + (adjusted.get(key) ?? 0n);
       if (creditWh <= knownWh) continue;
       const deltaWh = wh(creditWh - knownWh);
       adjusted.set(key, (adjusted.get(key) ?? 0n) + deltaWh);

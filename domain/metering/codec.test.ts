@@ -56,6 +56,11 @@ const refused: readonly [name: string, payload: string | Uint8Array, reason: str
   ["a negative register", valid.replace('"exportWh":7', '"exportWh":-7'), "out-of-range"],
   ["2^53", valid.replace('"exportWh":7', '"exportWh":9007199254740992'), "out-of-range"],
   ["a huge number", valid.replace('"exportWh":7', `"exportWh":${"9".repeat(400)}`), "out-of-range"],
+  [
+    "the seq that stands for a registry record",
+    valid.replace('"seq":1', '"seq":9007199254740991'),
+    "out-of-range",
+  ],
   ["a negative epoch", withField('"epoch":-1'), "out-of-range"],
   ["257 readings", `[${Array.from({ length: 257 }, () => valid).join()}]`, "too-many-readings"],
   ["a field nested too deep", withField(`"x":${"[".repeat(17)}${"]".repeat(17)}`), "wrong-shape"],

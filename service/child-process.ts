@@ -18,6 +18,10 @@ interface Reply {
   readonly error?: string;
 }
 
+/** Pause before a role that died is started again, and the longest, between starts that fail. */
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 10_000;
+
 /** The id under which a child announces that it is up. */
 const READY = 0;
 
@@ -43,7 +47,7 @@ export class ChildRole implements Service {
   #child: ChildProcess | undefined;
   #stopping = false;
   #restart: NodeJS.Timeout | undefined;
-  #pauseMs = 250;
+  #pauseMs = FIRST_PAUSE_MS;
   #nextId = READY + 1;
   readonly #waiting = new Map<number, { resolve(value: unknown): void; reject(cause: Error): void }>();
 
@@ -58,7 +62,12 @@ export class ChildRole implements Service {
     return this.#child?.pid;
   }
 
+  /** Resolves when the role is up; rejects with what the child reports, or `child-silent`, and leaves no process. */
   async start(): Promise<void> {
+    await this.#launch();
+  }
+
+  async #launch(): Promise<void> {
     const child = fork(this.#options.mainFile, this.#options.args, {
       env: { ...this.#options.environment },
       // Flags of this process (a debugger's port, a test runner's) are not meant for its children.
@@ -69,8 +78,14 @@ export class ChildRole implements Service {
     const ready = this.#expect(READY, this.#options.readyWithinMs);
     child.on("message", (message) => this.#receive(message as Reply));
     child.once("exit", (code, signal) => this.#exited(child, code, signal));
-    await ready;
-    this.#pauseMs = 250;
+    try {
+      await ready;
+    } catch (cause) {
+      if (this.#child === child) this.#child = undefined;
+      child.kill("SIGKILL");
+      throw cause;
+    }
+    this.#pauseMs = FIRST_PAUSE_MS;
   }
 
   /** Asks the child. Rejects where it dies, reports an error, or does not answer within 10 s. */
@@ -122,25 +137,24 @@ export class ChildRole implements Service {
   }
 
   #exited(child: ChildProcess, code: number | null, signal: string | null): void {
+    // A child that did not come up was let go of by `#launch`, which reports it.
     if (this.#child !== child) return;
     this.#child = undefined;
-    const wasStarting = this.#waiting.has(READY);
+    const cameUp = !this.#waiting.has(READY);
     for (const waiting of this.#waiting.values()) waiting.reject(this.#gone());
     this.#waiting.clear();
-    if (this.#stopping || wasStarting) return;
-    this.#log.error(
-      { role: this.name, code, signal, pauseMs: this.#pauseMs },
-      "role died and is started again",
-    );
+    if (!cameUp || this.#stopping) return;
+    this.#log.error({ role: this.name, code, signal }, "role died and is started again");
     this.#restartLater();
   }
 
   #restartLater(): void {
     this.#restart = setTimeout(() => {
-      this.#pauseMs = Math.min(this.#pauseMs * 2, 10_000);
-      this.start().catch((error: unknown) => {
-        this.#log.error({ err: error, role: this.name }, "role did not start again");
-        if (!this.#stopping) this.#restartLater();
+      this.#pauseMs = Math.min(this.#pauseMs * 2, LONGEST_PAUSE_MS);
+      this.#launch().catch((error: unknown) => {
+        if (this.#stopping) return;
+        this.#log.error({ err: error, role: this.name, pauseMs: this.#pauseMs }, "role did not start again");
+        this.#restartLater();
       });
     }, this.#pauseMs);
   }

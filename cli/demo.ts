@@ -46,6 +46,8 @@ export async function demo(context: Context, flags: DemoFlags): Promise<boolean>
     `day ${day.date} UTC, ${flags.meters} meters, ${flags.intervals} intervals, seed ${flags.seed}`,
   );
 
+  const progress = (what: string) =>
+    context.print(`${((performance.now() - startedMs) / 1000).toFixed(1).padStart(6)} s  ${what}`);
   const machine = new Machine(demonstration, { resetChain: false, observers: {}, regionsStartS: day.from });
   const stopped = stopOnSignal({ withinMs: STOP_WITHIN_MS }, async () => {
     await machine.stop();
@@ -53,6 +55,7 @@ export async function demo(context: Context, flags: DemoFlags): Promise<boolean>
   });
   try {
     await machine.start();
+    progress("all roles are up");
     const fleet = plannedFleet(demonstration, {
       seed: flags.seed,
       secretKey: flags.seed,
@@ -60,8 +63,9 @@ export async function demo(context: Context, flags: DemoFlags): Promise<boolean>
       start: day.from,
       intervals: flags.intervals,
     });
-    const driver = await publishDay(machine, demonstration, fleet, day);
+    const driver = await publishDay(machine, demonstration, { fleet, day, progress });
     await settleAll(machine, day);
+    progress("all batches are final");
     const report = await reconcile(machine, demonstration, { fleet, driver, day, startedMs });
     for (const line of printReport(report)) context.print(line);
     if (flags.keep === true) context.print(`kept ${folder}`);
@@ -125,13 +129,18 @@ async function demoSettings(context: Context, flags: DemoFlags, folder: string) 
   } as const;
 }
 
-async function publishDay(machine: Machine, context: Context, fleet: Fleet, day: Day): Promise<FleetDriver> {
+async function publishDay(
+  machine: Machine,
+  context: Context,
+  { fleet, day, progress }: { fleet: Fleet; day: Day; progress: (what: string) => void },
+): Promise<FleetDriver> {
   const stores = await machine.process.stores();
   const run = { from: day.from, lengthS: context.grid.intervalLengthS };
   await commission(machine.process, fleet);
   await machine.setReadingClock(day.from * 1000);
   const driver = await fleetDriver(machine.process, fleet, { from: day.from, lastEnd: day.end });
   await driver.start();
+  progress(`${fleet.servicePoints.length} meters are connected`);
   try {
     await runDay(
       { driver, from: day.from, intervals: day.intervals },
@@ -141,7 +150,7 @@ async function publishDay(machine: Machine, context: Context, fleet: Fleet, day:
         onProgress: ({ intervalEnd }) => {
           const done = (intervalEnd - day.from) / run.lengthS;
           if (done % 24 === 0 || intervalEnd === day.end)
-            context.print(`published ${done} of ${day.intervals} intervals`);
+            progress(`published ${done} of ${day.intervals} intervals`);
         },
       },
     );

@@ -15,8 +15,10 @@ import { PostgresHold } from "./postgres-hold.ts";
 import { RoleProcess, type Observers } from "./role-process.ts";
 import { type Role, servicesOf } from "./roles.ts";
 
-/** Roles that share the main process; the others have one of their own. */
-const MAIN_ROLES: readonly Role[] = ["recorder", "aggregator", "relayer", "api"];
+/** Roles that share the main process. */
+const MAIN_ROLES: readonly Role[] = ["recorder", "relayer", "api"];
+/** Roles with a process of their own: sealing has many short steps, which would wait for everybody else's. */
+const OWN_ROLES: readonly Role[] = ["aggregator"];
 
 const CHILD_READY_WITHIN_MS = 60_000;
 const CHILD_STOP_WITHIN_MS = 20_000;
@@ -141,12 +143,17 @@ export class Machine {
 
   async #startStages(main: RoleProcess, settings: Settings): Promise<void> {
     await this.#lifecycle.start({ name: "stores", start: async () => {}, stop: () => main.close() });
-    if (this.#options.apart === true) {
-      const roles = MAIN_ROLES.map((role) => this.#child(role, role, settings));
-      await Promise.all(roles.map((role) => this.#lifecycle.start(role)));
-      return;
-    }
-    for (const role of MAIN_ROLES) {
+    const apart = this.#options.apart === true ? [...MAIN_ROLES, ...OWN_ROLES] : OWN_ROLES;
+    const together = this.#options.apart === true ? [] : MAIN_ROLES;
+    const children = apart.map((role) => this.#child(role, role, settings));
+    await Promise.all([
+      ...children.map((child) => this.#lifecycle.start(child)),
+      this.#startHere(together, main),
+    ]);
+  }
+
+  async #startHere(roles: readonly Role[], main: RoleProcess): Promise<void> {
+    for (const role of roles) {
       for (const service of await servicesOf(role, main)) await this.#lifecycle.start(service);
     }
   }

@@ -393,9 +393,12 @@ test("bad input is 400 and names the field, what is not there is 404 with a code
     [400, "bad-input", "interval", "/api/v1/batches/bangkok/noon"],
     [400, "bad-input", "address", "/api/v1/accounts/0x12/proof"],
     [400, "bad-input", "after", "/api/v1/quarantine?after=x"],
+    [400, "bad-input", "round", "/api/v1/batches/bangkok/900?round=4294967296"],
     [404, "unknown-meter", undefined, "/api/v1/meters/none"],
     [404, "unknown-meter", undefined, "/api/v1/meters/none/readings"],
     [404, "unknown-batch", undefined, "/api/v1/batches/bangkok/900"],
+    [404, "unknown-batch", undefined, "/api/v1/batches/bangkok/900?round=4294967295"],
+    [404, "unknown-batch", undefined, "/api/v1/batches/bangkok/99999999999/evidence?round=2147483648"],
     [404, "unknown-batch", undefined, "/api/v1/batches/nowhere/900/evidence"],
     [404, "unknown-batch", undefined, `/api/v1/accounts/${accountOf(1)}/proof?interval=900`],
     [404, "unknown-account", undefined, `/api/v1/accounts/${accountOf(99)}/proof`],
@@ -406,6 +409,24 @@ test("bad input is 400 and names the field, what is not there is 404 with a code
     const { body, ...answer } = await get(path);
     assert.deepEqual([answer.status, body.code, body.field], [status, code, field], path);
     assert.match(answer.type ?? "", /^application\/problem\+json/);
+  }
+});
+
+test("the greatest values that the schemas allow are answered, not a fault of the program", async () => {
+  const authority = `/api/v1/authorities/${egat.address}/pending`;
+  for (const path of [
+    `${authority}?limit=500&authoritySetEpoch=4294967295`,
+    "/api/v1/batches?before=99999999999&limit=500",
+    "/api/v1/regions?intervals=96&to=99999999999",
+    "/api/v1/regions?intervals=96&to=0",
+    "/api/v1/meters/meter-1/readings?from=0&to=99999999999&limit=5000",
+    "/api/v1/meters/meter-1/readings?from=0&to=99999999999&limit=1&resolution=1d",
+    "/api/v1/meters/meter-1/readings?from=99999999998&to=99999999999&resolution=15m",
+    "/api/v1/meters/meter-1/readings?from=1970-01-01&to=9999-12-31T23:59:59Z",
+    "/api/v1/quarantine?after=rd.bangkok:999999999:999999999999999999:999999999&limit=1000",
+  ]) {
+    const answer = await get(path);
+    assert.equal(answer.status, 200, `${path} ${JSON.stringify(answer.body)}`);
   }
 });
 

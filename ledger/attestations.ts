@@ -91,7 +91,7 @@ export async function pendingFor(
        from region r
        left join lateral (
          select a.round, a.interval_end from attestation a
-          where a.authority = $1 and a.authority_set_epoch = $2 and a.region_id = r.region_id
+          where a.authority = $1 and a.authority_set_epoch = $2::bigint and a.region_id = r.region_id
           order by a.round desc, a.interval_end desc limit 1) done on true
        cross join lateral (
          select n.*, row_number() over (order by n.round, n.interval_end) as turn

@@ -62,7 +62,7 @@ export async function findBatch(
 ): Promise<Batch | undefined> {
   const result = await db.query<BatchRow>(
     `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
-      where r.name = $1 and b.interval_end = $2 and ($3::integer is null or b.round = $3)
+      where r.name = $1 and b.interval_end = $2 and ($3::bigint is null or b.round = $3)
       order by b.voided_ms is not null, b.round desc limit 1`,
     [key.region, key.interval, key.round ?? null],
   );

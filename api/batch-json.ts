@@ -1,7 +1,7 @@
 import { Type } from "typebox";
 import type { Attestation } from "../ledger/attestations.ts";
 import type { Batch } from "../ledger/batches.ts";
-import type { SettlementStatus } from "../ledger/settlement-status.ts";
+import type { SettlementStatus } from "../ledger/settlements.ts";
 import { MillisecondsSchema, SecondsSchema, WhSchema, hexSchema } from "./schemas.ts";
 
 /** A sealed batch: the fields of its EIP-712 message save the epoch, and what the ledger adds. */

@@ -1,7 +1,7 @@
 import { Type } from "typebox";
 import { attestationsOf } from "../ledger/attestations.ts";
 import { type Batch, findBatch, listBatches, readEvidence } from "../ledger/batches.ts";
-import { settlementStatuses } from "../ledger/settlement-status.ts";
+import { settlementStatuses } from "../ledger/settlements.ts";
 import type { Pool } from "../service/database.ts";
 import {
   BatchDetailSchema,

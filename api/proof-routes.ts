@@ -5,9 +5,9 @@ import { type MerkleSumTree, buildTree } from "../domain/settlement/merkle-sum-t
 import { type BundleSignature, bundleToJson, createBundle } from "../domain/settlement/proof-bundle.ts";
 import type { Hex } from "../domain/settlement/settlement.ts";
 import { attestationsOf } from "../ledger/attestations.ts";
-import { type Batch, readEvidence } from "../ledger/batches.ts";
+import { type Batch, findBatchByDataHash, readEvidence } from "../ledger/batches.ts";
 import { regionsOfAccount } from "../ledger/region-overview.ts";
-import { findBatchByDataHash, newestProvableBatch } from "../ledger/settlement-status.ts";
+import { newestProvableBatch } from "../ledger/settlements.ts";
 import type { Pool } from "../service/database.ts";
 import { invariant } from "../service/errors.ts";
 import { requireBatch } from "./batch-routes.ts";

@@ -3,7 +3,7 @@ import type { BlockTag, Provider, Signer, TransactionResponse } from "ethers/pro
 import { JsonRpcProvider, Network } from "ethers/providers";
 import { concat } from "ethers/utils";
 import type { IndexedLeaf, ProofNode } from "../domain/settlement/merkle-sum-tree.ts";
-import { contentHash } from "../domain/settlement/message.ts";
+import { type SettlementContent, type SettlementRecord, recordOf } from "../domain/settlement/message.ts";
 import type { Hex, Settlement } from "../domain/settlement/settlement.ts";
 import { type Wh, wh } from "../domain/metering/units.ts";
 import { GridrootError } from "../service/errors.ts";
@@ -43,17 +43,6 @@ export interface AuthoritySet {
   readonly members: readonly Hex[];
 }
 
-/** What the contract keeps the hash of, and what a claim or a proof has to show. Solidity `Record`. */
-export interface SettlementRecord {
-  /** Of the settlement without its authority set; binds region and round. */
-  readonly contentHash: Hex;
-  readonly root: Hex;
-  readonly interval: number;
-  readonly cumulativeCreditWh: Wh;
-  readonly cumulativeDebitWh: Wh;
-  readonly leafCount: number;
-}
-
 /** One authority's signature over a settlement. */
 export interface AuthoritySignature {
   readonly authority: Hex;
@@ -70,19 +59,6 @@ export interface SettledEvent extends SettlementRecord {
   readonly blockNumber: number;
   readonly blockHash: Hex;
   readonly transactionHash: Hex;
-}
-
-/** The record that the contract keeps of an accepted settlement. Whichever set signed it, the record is the same. */
-export function recordOf(settlement: Omit<Settlement, "authoritySetEpoch">): SettlementRecord {
-  const { root, interval, cumulativeCreditWh, cumulativeDebitWh, leafCount } = settlement;
-  return {
-    contentHash: contentHash(settlement),
-    root,
-    interval,
-    cumulativeCreditWh,
-    cumulativeDebitWh,
-    leafCount,
-  };
 }
 
 /**
@@ -187,7 +163,7 @@ export class SettlementClient {
    * Whether the contract retains exactly this settlement, whichever authority set signed it. False too once later
    * records have taken its place in the ring of 256.
    */
-  async isAccepted(settlement: Omit<Settlement, "authoritySetEpoch">, at?: BlockTag): Promise<boolean> {
+  async isAccepted(settlement: SettlementContent, at?: BlockTag): Promise<boolean> {
     return this.isRecordAccepted(settlement.region, recordOf(settlement), at);
   }
 

@@ -3,14 +3,14 @@ import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import fc from "fast-check";
 import { wh } from "../domain/metering/units.ts";
-import { contentHash, settlementDigest } from "../domain/settlement/message.ts";
+import { contentHash, recordOf, settlementDigest } from "../domain/settlement/message.ts";
 import { createHasher } from "../domain/settlement/hasher.ts";
 import { ZERO_HASH, fromHex, toHex } from "../domain/settlement/hex.ts";
 import { buildTree, verifyMultiproof } from "../domain/settlement/merkle-sum-tree.ts";
 import type { IndexedLeaf, ProofNode } from "../domain/settlement/merkle-sum-tree.ts";
 import type { Hex, Leaf, Settlement } from "../domain/settlement/settlement.ts";
 import { settlementInterface } from "./artifact.ts";
-import { contractError, encodePost, recordOf, settlementClient } from "./client.ts";
+import { contractError, encodePost, settlementClient } from "./client.ts";
 import {
   CHAIN_ID,
   type ChainFixture,

@@ -1,6 +1,7 @@
 import { zstdDecompress } from "node:zlib";
 import { promisify } from "node:util";
-import type { Hex, Settlement } from "../domain/settlement/settlement.ts";
+import type { SettlementContent } from "../domain/settlement/message.ts";
+import type { Hex } from "../domain/settlement/settlement.ts";
 import { type Wh, wh } from "../domain/metering/units.ts";
 import type { Queryable } from "../service/database.ts";
 
@@ -20,7 +21,7 @@ export interface Batch extends BatchKey {
   /** The region's name. */
   readonly region: string;
   /** What authorities sign, save the epoch of their set. */
-  readonly content: Omit<Settlement, "authoritySetEpoch">;
+  readonly content: SettlementContent;
   readonly contentHash: Hex;
   /** Above the cap, waiting for a later batch. */
   readonly heldWh: Wh;
@@ -85,6 +86,19 @@ export async function listBatches(
     [page.region ?? null, page.beforeInterval ?? null, page.limit],
   );
   return result.rows.map(toBatch);
+}
+
+/** The batch of a region whose evidence file has this hash: what a later file's `prevDataHash` names. */
+export async function findBatchByDataHash(
+  db: Queryable,
+  key: { readonly regionId: number; readonly interval: number; readonly dataHash: Hex },
+): Promise<Batch | undefined> {
+  const result = await db.query<BatchRow>(
+    `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
+      where b.region_id = $1 and b.interval_end = $2 and b.data_hash = $3 limit 1`,
+    [key.regionId, key.interval, bytesOf(key.dataHash)],
+  );
+  return result.rows[0] === undefined ? undefined : toBatch(result.rows[0]);
 }
 
 const decompress = promisify(zstdDecompress);

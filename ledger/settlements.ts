@@ -1,132 +1,76 @@
 import type { Hex } from "../domain/settlement/settlement.ts";
 import type { Queryable } from "../service/database.ts";
-import { type BatchKey, hexOf } from "./batches.ts";
+import { BATCH_COLUMNS, type Batch, type BatchKey, type BatchRow, hexOf, toBatch } from "./batches.ts";
 
-/**
- * Where a batch stands on its way to finality. `sealed` and `attested` have no row of their own: they follow from the
- * signatures that the batch has.
- */
-export type SettlementStage =
-  "sealed" | "attested" | "signed" | "broadcast" | "mined" | "final" | "reverted" | "settled-externally";
+/** How far the relayer has brought a batch; `mined` and what follows it is on chain. */
+export type SettlementState = "signed" | "broadcast" | "mined" | "final" | "reverted" | "settled-externally";
 
-/** A batch's way to the chain: what the command line and the demo show. */
-export interface SettlementView extends BatchKey {
-  /** The region's name. */
-  readonly region: string;
-  readonly contentHash: Hex;
-  readonly state: SettlementStage;
-  /** Why the chain refused it; `undefined` unless `reverted`. */
+/** Where a batch is on its way onto the chain. */
+export interface SettlementStatus {
+  readonly state: SettlementState;
+  /** The contract's error, decoded; only where reverted. */
   readonly reason: string | undefined;
-  /** Signatures received, of the set's newest epoch seen. */
-  readonly signatures: number;
-  /** Of the transaction that settled it, or is to. */
+  readonly changedMs: number;
+  /** The transaction that holds it, as last seen; `undefined` while none is mined. */
   readonly transactionHash: Hex | undefined;
   readonly blockNumber: number | undefined;
-  readonly gasUsed: bigint | undefined;
-  readonly sealedMs: number;
-  readonly changedMs: number;
 }
 
-interface Row {
+interface StatusRow {
   region_id: number;
-  region: string;
   round: number;
   interval_end: bigint;
-  content_hash: Buffer;
-  state: SettlementStage | null;
+  state: SettlementState;
   reason: string | null;
-  signatures: bigint;
-  transaction_hash: Buffer | null;
+  changed_ms: bigint;
+  mined_hash: Buffer | null;
   block_number: bigint | null;
-  gas_used: bigint | null;
-  sealed_ms: bigint;
-  changed_ms: bigint | null;
 }
 
-const SELECT = `select b.region_id, r.name as region, b.round, b.interval_end, b.content_hash, s.state, s.reason,
-    s.changed_ms, b.sealed_ms, g.signatures, t.transaction_hash, t.block_number, t.gas_used
-  from batch b
-  join region r using (region_id)
-  left join settlement s on (s.region_id, s.round, s.interval_end) = (b.region_id, b.round, b.interval_end)
-  cross join lateral (
-    select count(*) as signatures from attestation a
-     where (a.region_id, a.round, a.interval_end) = (b.region_id, b.round, b.interval_end)
-       and a.signature is not null
-       and a.authority_set_epoch = (select max(authority_set_epoch) from attestation n
-             where (n.region_id, n.round, n.interval_end) = (b.region_id, b.round, b.interval_end))) g
-  left join lateral (
-    select coalesce(a.mined_hash, x.hash) as transaction_hash, a.block_number, a.gas_used
-      from settlement_attempt j
-      join attempt a using (attempt_id)
-      join attempt_transaction x using (attempt_id)
-     where (j.region_id, j.round, j.interval_end) = (b.region_id, b.round, b.interval_end) and j.live
-     order by x.signed_ms desc limit 1) t on true`;
-
-/** The status of the batch of a region's interval, in the newest round that has one that is not void. */
-export async function settlementStatus(
+/** The status of each of these batches, in their order; `undefined` where the relayer has not begun. */
+export async function settlementStatuses(
   db: Queryable,
-  key: { readonly region: string; readonly interval: number; readonly round?: number | undefined },
-  threshold: number,
-): Promise<SettlementView | undefined> {
-  const result = await db.query<Row>(
-    `${SELECT} where r.name = $1 and b.interval_end = $2 and ($3::integer is null or b.round = $3)
-      order by b.voided_ms is not null, b.round desc limit 1`,
-    [key.region, key.interval, key.round ?? null],
+  keys: readonly BatchKey[],
+): Promise<readonly (SettlementStatus | undefined)[]> {
+  const result = await db.query<StatusRow>(
+    `select s.region_id, s.round, s.interval_end, s.state, s.reason, s.changed_ms, a.mined_hash, a.block_number
+       from unnest($1::integer[], $2::integer[], $3::bigint[]) as k (region_id, round, interval_end)
+       join settlement s using (region_id, round, interval_end)
+       left join settlement_attempt j on j.live
+        and (j.region_id, j.round, j.interval_end) = (s.region_id, s.round, s.interval_end)
+       left join attempt a on a.attempt_id = j.attempt_id and a.succeeded`,
+    [keys.map((key) => key.regionId), keys.map((key) => key.round), keys.map((key) => key.interval)],
   );
-  return result.rows[0] === undefined ? undefined : toView(result.rows[0], threshold);
+  const byKey = new Map(
+    result.rows.map((row) => [`${row.region_id}/${row.round}/${row.interval_end}`, toStatus(row)]),
+  );
+  return keys.map((key) => byKey.get(`${key.regionId}/${key.round}/${key.interval}`));
 }
 
-/** Statuses of one region's batches or of all, newest interval first, below `beforeInterval`; at most `limit`. */
-export async function listSettlements(
-  db: Queryable,
-  page: {
-    readonly region?: string | undefined;
-    readonly beforeInterval?: number | undefined;
-    readonly limit: number;
-  },
-  threshold: number,
-): Promise<readonly SettlementView[]> {
-  const result = await db.query<Row>(
-    `${SELECT} where b.voided_ms is null and ($1::text is null or r.name = $1)
-       and ($2::bigint is null or b.interval_end < $2)
-      order by b.interval_end desc, b.region_id, b.round desc limit $3`,
-    [page.region ?? null, page.beforeInterval ?? null, page.limit],
-  );
-  return result.rows.map((row) => toView(row, threshold));
-}
-
-/** How many batches that are not void stand in each stored state; `sealed` counts those without one. */
-export async function settlementCounts(
-  db: Queryable,
-): Promise<Readonly<Record<Exclude<SettlementStage, "attested">, number>>> {
-  const counts = {
-    ...{ sealed: 0, signed: 0, broadcast: 0, mined: 0, final: 0, reverted: 0 },
-    "settled-externally": 0,
-  };
-  const result = await db.query<{ state: keyof typeof counts; batches: bigint }>(
-    `select coalesce(s.state, 'sealed') as state, count(*) as batches
-       from batch b left join settlement s using (region_id, round, interval_end)
-      where b.voided_ms is null group by 1`,
-  );
-  for (const row of result.rows) counts[row.state] = Number(row.batches);
-  return counts;
-}
-
-function toView(row: Row, threshold: number): SettlementView {
-  const signatures = Number(row.signatures);
+function toStatus(row: StatusRow): SettlementStatus {
   return {
-    regionId: row.region_id,
-    region: row.region,
-    round: row.round,
-    interval: Number(row.interval_end),
-    contentHash: hexOf(row.content_hash),
-    state: row.state ?? (signatures >= threshold ? "attested" : "sealed"),
+    state: row.state,
     reason: row.reason ?? undefined,
-    signatures,
-    transactionHash: row.transaction_hash === null ? undefined : hexOf(row.transaction_hash),
+    changedMs: Number(row.changed_ms),
+    transactionHash: row.mined_hash === null ? undefined : hexOf(row.mined_hash),
     blockNumber: row.block_number === null ? undefined : Number(row.block_number),
-    gasUsed: row.gas_used ?? undefined,
-    sealedMs: Number(row.sealed_ms),
-    changedMs: Number(row.changed_ms ?? row.sealed_ms),
   };
+}
+
+/** A region's newest batch that is on chain, or else its newest sealed one; `undefined` where it has none. */
+export async function newestProvableBatch(db: Queryable, region: string): Promise<Batch | undefined> {
+  const settled = await db.query<BatchRow>(
+    `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
+       join settlement s on (s.region_id, s.round, s.interval_end) = (b.region_id, b.round, b.interval_end)
+      where r.name = $1 and b.voided_ms is null and s.state in ('mined', 'final', 'settled-externally')
+      order by b.interval_end desc limit 1`,
+    [region],
+  );
+  if (settled.rows[0] !== undefined) return toBatch(settled.rows[0]);
+  const sealed = await db.query<BatchRow>(
+    `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
+      where r.name = $1 and b.voided_ms is null order by b.interval_end desc, b.round desc limit 1`,
+    [region],
+  );
+  return sealed.rows[0] === undefined ? undefined : toBatch(sealed.rows[0]);
 }

@@ -6,13 +6,13 @@ import { after, before, test } from "node:test";
 import { Wallet } from "ethers/wallet";
 import { chainProvider, settlementClient } from "../contracts/client.ts";
 import { attestationsOf } from "../ledger/attestations.ts";
-import { settlementCounts } from "../ledger/settlements.ts";
 import { type Pool, openPool } from "../service/database.ts";
 import { migrate } from "../service/migrate.ts";
 import { RegionChain, testRelayer } from "../tests/support/attested-ledger.ts";
 import { createTestDatabase } from "../tests/support/postgres.ts";
 import { startProcess, untilDead } from "../tests/support/relaying-process.ts";
 import { seedRegion } from "../tests/support/seeded-ledger.ts";
+import { settlementCounts } from "../tests/support/settlement-counts.ts";
 import { openStore, startTestApi, testAuthority } from "../tests/support/test-authority.ts";
 import {
   TEST_AUTHORITIES,

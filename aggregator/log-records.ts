@@ -1,4 +1,5 @@
-import { decodeReadings } from "../domain/metering/codec.ts";
+import type { RefusalReason } from "../domain/metering/apply-record.ts";
+import { checkClock, decodeReadings } from "../domain/metering/codec.ts";
 import type { Reading } from "../domain/metering/reading.ts";
 import { decodeRegistryRecord } from "../domain/metering/registry-codec.ts";
 import type { RegistryRecord } from "../domain/metering/registry-records.ts";
@@ -13,7 +14,12 @@ export type Parsed =
       readonly readings: readonly Reading[];
       readonly servicePoint: string | undefined;
     }
-  | { readonly kind: "registry"; readonly record: RegistryRecord }
+  | {
+      readonly kind: "registry";
+      readonly record: RegistryRecord;
+      /** Why it takes no effect, whatever the registry says. */
+      readonly refused: RefusalReason | undefined;
+    }
   | { readonly kind: "birth"; readonly birth: Birth }
   /** A reading, registry or birth record that cannot be read. Ingest and the registry's writer append none. */
   | { readonly kind: "unreadable" }
@@ -31,7 +37,12 @@ export function parseLogRecord(record: LogRecord): Parsed {
     }
     case REGISTRY_KIND: {
       const decoded = decodeRegistryRecord(record.value);
-      return decoded.ok ? { kind: "registry", record: decoded.record } : { kind: "unreadable" };
+      if (!decoded.ok) return { kind: "unreadable" };
+      return {
+        kind: "registry",
+        record: decoded.record,
+        refused: prematurity(decoded.record, record.appendTimeMs),
+      };
     }
     case "birth": {
       const payload = storableJson(record.value);
@@ -42,6 +53,15 @@ export function parseLogRecord(record: LogRecord): Parsed {
     default:
       return { kind: "other" };
   }
+}
+
+/**
+ * A record may lie as far ahead of the log's clock as a reading of ingest's. One of next year would open next year's
+ * interval, and its partition would pause until then.
+ */
+function prematurity({ at }: RegistryRecord, appendTimeMs: number): RefusalReason | undefined {
+  const fault = checkClock({ t: at }, appendTimeMs / 1000);
+  return fault === "clock-ahead" ? "takes-effect-in-the-future" : undefined;
 }
 
 const MAX_DEPTH = 32;

@@ -40,5 +40,6 @@ export class OpeningNotes {
 function instantsOf(parsed: Parsed): readonly number[] {
   if (parsed.kind === "readings") return parsed.readings.map(({ t }) => t);
   // A closing register counts as a reading; a commissioning says nothing about energy.
-  return parsed.kind === "registry" && parsed.record.type !== "commission" ? [parsed.record.at] : [];
+  if (parsed.kind !== "registry" || parsed.refused !== undefined) return [];
+  return parsed.record.type === "commission" ? [] : [parsed.record.at];
 }

@@ -189,7 +189,7 @@ export class PartitionConsumer {
         return;
       }
       case "registry": {
-        const refused = this.#memory.applyRegistryRecord(parsed.record, record.offset, known);
+        const refused = this.#memory.applyRegistryRecord(parsed.record, record.offset, known, parsed.refused);
         if (refused !== undefined) this.#log.warn({ reason: refused }, "registry record refused");
         return;
       }

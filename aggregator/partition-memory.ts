@@ -111,11 +111,19 @@ export class PartitionMemory {
     });
   }
 
-  /** Applies a registry record; why it was refused, or `undefined`. A repeated record does nothing. */
-  applyRegistryRecord(record: RegistryRecord, offset: bigint, known: KnownIds): RefusalReason | undefined {
+  /**
+   * Applies a registry record, unless its own content refuses it already; why it was refused, or `undefined`. A
+   * repeated record does nothing.
+   */
+  applyRegistryRecord(
+    record: RegistryRecord,
+    offset: bigint,
+    known: KnownIds,
+    refusedAlready?: RefusalReason,
+  ): RefusalReason | undefined {
     const repeated = this.#changes.records.some((earlier) => earlier.record.id === record.id);
     if (repeated || known.recordIds.has(record.id)) return undefined;
-    const refused = this.#misplaced(record, known) ?? this.#applyToServicePoint(record);
+    const refused = refusedAlready ?? this.#misplaced(record, known) ?? this.#applyToServicePoint(record);
     this.#changes.records.push({ record, offset, refused });
     return refused;
   }
@@ -144,8 +152,12 @@ export class PartitionMemory {
   progress(blockedEnd: number | undefined): PartitionProgress {
     const { partition, intervalLengthS } = this.#identity;
     const sealedUntil = this.#sealedUntil;
+    let inService = 0;
+    for (const { state } of this.#entries.values()) {
+      if (state.segments.at(-1)!.closing === undefined) inService += 1;
+    }
     if (sealedUntil === undefined) {
-      return { partition, firstEnd: undefined, counting: [], waiting: [], blockedEnd };
+      return { partition, firstEnd: undefined, counting: [], waiting: [], inService, blockedEnd };
     }
     const ends = Array.from({ length: BOUNDARIES_TOLD }, (_, i) => sealedUntil + (i + 1) * intervalLengthS);
     const told = ends.map((end) => this.#expected(end));
@@ -154,6 +166,7 @@ export class PartitionMemory {
       firstEnd: ends[0],
       counting: told.map(({ counting }) => counting),
       waiting: told.map(({ waiting }) => waiting),
+      inService,
       blockedEnd,
     };
   }

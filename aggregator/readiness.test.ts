@@ -13,6 +13,7 @@ const partition = (partition: number, waiting: number, blockedEnd?: number) => (
   firstEnd: S + L,
   counting: [5, 5, 5, 5],
   waiting: [waiting, waiting, waiting, waiting],
+  inService: 5,
   blockedEnd,
 });
 const opening = (interval: number, firstAppendMs: number) => ({ interval: S + interval * L, firstAppendMs });
@@ -27,6 +28,8 @@ const none: SealFacts = { sealedUntil: S, progress: [], openings: [], barriers: 
 const waiting = [partition(0, 1), partition(1, 0)];
 const opened = [opening(1, nowMs - 9_000), opening(2, nowMs - 3_000)];
 const pausing = [partition(0, 1, S + 5 * L), partition(1, 0)];
+
+const retired = [0, 1].map((index) => ({ ...partition(index, 0), counting: [0, 0, 0, 0], inService: 0 }));
 
 const cases: readonly [name: string, facts: Partial<SealFacts>, expected: Readiness][] = [
   ["before the first meter there is nothing to do", { sealedUntil: undefined }, { kind: "idle" }],
@@ -46,6 +49,17 @@ const cases: readonly [name: string, facts: Partial<SealFacts>, expected: Readin
     { progress: waiting, openings: [opening(1, 0)] },
     { kind: "idle" },
   ],
+  [
+    "everybody is retired: the grace runs from the interval's end",
+    { progress: retired, openings: [opening(1, nowMs)] },
+    { kind: "barrier-missing", end: S + L, deadlineMs: (S + L) * 1000 + rules.graceMs },
+  ],
+  [
+    "everybody is retired, but in one partition: somebody may speak beyond the interval",
+    { progress: [...retired, partition(2, 1)], openings: [opening(1, 0)] },
+    { kind: "idle" },
+  ],
+  ["everybody is retired and nothing is left", { progress: retired }, { kind: "idle" }],
   [
     "the grace runs from the first record beyond",
     { progress: waiting, openings: [opening(1, 0), opening(2, nowMs - 400)] },

@@ -43,7 +43,8 @@ export type Readiness =
  * Decides what is to be done about a region at `nowMs`: seal the next interval at once when every service point that
  * counts has reported at or after its end; otherwise after the grace, which runs from the later of the interval's
  * end and the append time of the region's first record beyond it, and once every partition has been consumed up to
- * the barrier. Where nobody has said anything for some intervals, `end` lies behind all of them.
+ * the barrier. Where nobody has said anything for some intervals, `end` lies behind all of them. Where every service
+ * point is retired no record beyond will come, and the grace runs from the interval's end.
  */
 export function decideSeal(facts: SealFacts, rules: SealRules, nowMs: number): Readiness {
   const { sealedUntil, openings } = facts;
@@ -56,8 +57,8 @@ export function decideSeal(facts: SealFacts, rules: SealRules, nowMs: number): R
   if (earliest === undefined) return { kind: "idle" };
   const end = Math.max(next, earliest - rules.intervalLengthS);
   const beyond = openings.filter(({ interval }) => interval > end);
-  if (beyond.length === 0) return { kind: "idle" };
-  const firstBeyondMs = Math.min(...beyond.map(({ firstAppendMs }) => firstAppendMs));
+  if (beyond.length === 0 && !allRetired(facts.progress)) return { kind: "idle" };
+  const firstBeyondMs = beyond.length > 0 ? Math.min(...beyond.map(({ firstAppendMs }) => firstAppendMs)) : 0;
   const deadlineMs = Math.max(end * 1000, firstBeyondMs) + rules.graceMs;
   if (nowMs < deadlineMs) return { kind: "grace", untilMs: deadlineMs };
   return afterGrace(facts, rules, end, deadlineMs);
@@ -73,6 +74,10 @@ function isComplete(progress: readonly PartitionProgress[], end: number, lengthS
     waiting += partition.waiting[index] ?? 0;
   }
   return counting > 0 && waiting === 0;
+}
+
+function allRetired(progress: readonly PartitionProgress[]): boolean {
+  return progress.length > 0 && progress.every(({ inService }) => inService === 0);
 }
 
 function afterGrace(facts: SealFacts, rules: SealRules, end: number, deadlineMs: number): Readiness {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { applyReading } from "../domain/metering/apply-reading.ts";
 import { applyRecord } from "../domain/metering/apply-record.ts";
+import type { RegistryRecord } from "../domain/metering/registry-records.ts";
 import type { ServicePoint } from "../domain/metering/service-point.ts";
 import { wh } from "../domain/metering/units.ts";
 import { buildBatch } from "../domain/settlement/batch.ts";
@@ -13,6 +14,7 @@ import {
   Aggregation,
   type AggregationOptions,
   BEGIN,
+  commissionRecord,
   device,
   INTERVAL_S,
   readingAt,
@@ -315,4 +317,42 @@ test("a batch is reproduced from the log up to its offset vector", async (t) => 
     assert.deepEqual(rebuilt.content, batch.content);
     previous = evidence;
   }
+});
+
+test("a record that takes effect in the future is refused, and its partition goes on", async (t) => {
+  const it = await aggregation(t, { partitionsPerRegion: 1 });
+  await it.start({ graceMs: 100 });
+  await it.commission(2);
+  const inAYear = Math.floor(Date.now() / 1000) + 365 * 86_400;
+  const ahead = { code: "registry-record-refused", message: /takes-effect-in-the-future/ };
+  const common = { id: "retire-m0", servicePoint: "sp-m0", meterId: "m0" };
+  const final = { importWh: wh(0), exportWh: wh(0) };
+  await assert.rejects(it.submit([{ ...common, type: "retire", at: inAYear, final }]), ahead);
+  await assert.rejects(it.submit([{ ...commissionRecord("m2"), at: inAYear }]), ahead);
+  await it.publish([...report(meters(2), 1, 10), ...report(meters(2), 2, 20)]);
+  await it.untilSealed(2);
+});
+
+test("a region whose meters are all retired seals what they measured, after the grace", async (t) => {
+  const it = await aggregation(t);
+  await it.start({ graceMs: 100 });
+  await it.commission(3);
+  await it.publish(report(meters(3), 1, 10));
+  await it.untilSealed(1);
+  const retire = (meterId: string, seconds: number, exportWh: number): RegistryRecord => ({
+    id: `retire-${meterId}`,
+    type: "retire",
+    servicePoint: `sp-${meterId}`,
+    meterId,
+    at: BEGIN + seconds,
+    final: { importWh: wh(0), exportWh: wh(exportWh) },
+  });
+  await it.submit([retire("m0", 1000, 15), retire("m1", 1000, 15)]);
+  await it.publish(report(["m2"], 2, 20));
+  await it.submit([retire("m2", 2000, 27)]);
+  await it.untilSealed(3);
+  assert.deepEqual(
+    (await it.batches()).map(({ content }) => content.cumulativeCreditWh),
+    [30n, 50n, 57n],
+  );
 });

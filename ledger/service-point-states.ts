@@ -45,6 +45,8 @@ export interface PartitionProgress {
   /** Per boundary from `firstEnd` on: service points that count, and those of them that are still awaited. */
   readonly counting: readonly number[];
   readonly waiting: readonly number[];
+  /** Service points that are not retired. */
+  readonly inService: number;
   /** The interval of the record before which the partition pauses. */
   readonly blockedEnd: number | undefined;
 }
@@ -68,12 +70,12 @@ export async function saveProgress(
 ): Promise<void> {
   await connection.query(
     `insert into partition_progress as p
-       (region_id, partition, first_end, counting, waiting, blocked_end,
+       (region_id, partition, first_end, counting, waiting, in_service, blocked_end,
         readings, accepted, stale, duplicates, waiting_epoch, quarantined)
-     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
      on conflict (region_id, partition) do update
        set first_end = excluded.first_end, counting = excluded.counting, waiting = excluded.waiting,
-           blocked_end = excluded.blocked_end, readings = p.readings + excluded.readings,
+           in_service = excluded.in_service, blocked_end = excluded.blocked_end, readings = p.readings + excluded.readings,
            accepted = p.accepted + excluded.accepted, stale = p.stale + excluded.stale,
            duplicates = p.duplicates + excluded.duplicates,
            waiting_epoch = p.waiting_epoch + excluded.waiting_epoch,
@@ -84,6 +86,7 @@ export async function saveProgress(
       progress.firstEnd ?? null,
       progress.counting,
       progress.waiting,
+      progress.inService,
       progress.blockedEnd ?? null,
       counts.readings,
       counts.accepted,
@@ -100,13 +103,14 @@ interface ProgressRow {
   first_end: bigint | null;
   counting: number[];
   waiting: number[];
+  in_service: number;
   blocked_end: bigint | null;
 }
 
 /** The progress of a region's partitions that have been flushed at least once. */
 export async function loadProgress(db: Queryable, regionId: number): Promise<readonly PartitionProgress[]> {
   const result = await db.query<ProgressRow>(
-    `select partition, first_end, counting, waiting, blocked_end from partition_progress where region_id = $1`,
+    `select partition, first_end, counting, waiting, in_service, blocked_end from partition_progress where region_id = $1`,
     [regionId],
   );
   return result.rows.map((row) => ({
@@ -114,6 +118,7 @@ export async function loadProgress(db: Queryable, regionId: number): Promise<rea
     firstEnd: row.first_end === null ? undefined : Number(row.first_end),
     counting: row.counting,
     waiting: row.waiting,
+    inService: row.in_service,
     blockedEnd: row.blocked_end === null ? undefined : Number(row.blocked_end),
   }));
 }

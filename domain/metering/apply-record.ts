@@ -22,7 +22,7 @@ import { ZERO_WH } from "./units.ts";
 
 /** Why a registry record takes no effect. */
 export type RefusalReason =
-  | "malformed-record"
+  | "takes-effect-in-the-future"
   | "wrong-region"
   | "wrong-partition"
   | "meter-exists"

@@ -12,7 +12,7 @@ import {
 } from "../tests/support/aggregation.ts";
 import { PartitionMemory } from "./partition-memory.ts";
 
-const nothing = { recordIds: new Set<string>(), meterIds: new Set<string>() };
+const nothing = () => ({ recordIds: new Set<string>(), meterIds: new Set<string>() });
 
 function memory(...meterIds: string[]): PartitionMemory {
   const identity = { regionId: 1, region: REGION.name, topic: "readings.bangkok", partition: 0 };
@@ -22,7 +22,7 @@ function memory(...meterIds: string[]): PartitionMemory {
     BEGIN,
   );
   for (const meterId of meterIds) {
-    assert.equal(it.applyRegistryRecord(commissionRecord(meterId), 0n, nothing), undefined);
+    assert.equal(it.applyRegistryRecord(commissionRecord(meterId), 0n, nothing()), undefined);
   }
   it.flushed();
   return it;
@@ -95,18 +95,22 @@ test("a record of a service point of another partition is refused", () => {
   const identity = { regionId: 1, region: REGION.name, topic: "t", intervalLengthS: INTERVAL_S };
   const elsewhere = 1 - partitionOf("sp-m0", 2);
   const it = new PartitionMemory({ ...identity, partitionsPerRegion: 2, partition: elsewhere }, [], BEGIN);
-  assert.equal(it.applyRegistryRecord(commissionRecord("m0"), 0n, nothing), "wrong-partition");
+  assert.equal(it.applyRegistryRecord(commissionRecord("m0"), 0n, nothing()), "wrong-partition");
 });
 
 test("a registry record that is repeated takes effect once", () => {
   const it = memory();
   const record = commissionRecord("m0");
-  it.applyRegistryRecord(record, 0n, nothing);
-  assert.equal(it.applyRegistryRecord(record, 1n, nothing), undefined);
+  const asked = nothing();
+  it.applyRegistryRecord(record, 0n, asked);
+  assert.equal(it.applyRegistryRecord(record, 1n, asked), undefined);
   assert.equal(it.changes.records.length, 1);
   it.flushed();
+  const other = { ...record, ...commissionRecord("m1"), id: record.id };
+  assert.equal(it.applyRegistryRecord(other, 2n, asked), undefined);
+  assert.equal(it.changes.records.length, 0, "nor with another content, behind a flush amid the batch");
   const known = { recordIds: new Set([record.id]), meterIds: new Set(["m0"]) };
-  assert.equal(it.applyRegistryRecord(record, 2n, known), undefined);
+  assert.equal(it.applyRegistryRecord(record, 3n, known), undefined);
   assert.equal(it.changes.records.length, 0);
 });
 

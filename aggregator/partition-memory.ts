@@ -49,9 +49,12 @@ export interface Changes {
   readonly counts: ReadingCounts;
 }
 
-/** Record ids and meter ids that the whole registry knows, of those that a batch of records mentions. */
+/**
+ * Record ids and meter ids that the whole registry knew when it was asked, of those that a batch of records mentions.
+ * The ids of records that are applied since then are added.
+ */
 export interface KnownIds {
-  readonly recordIds: ReadonlySet<string>;
+  readonly recordIds: Set<string>;
   readonly meterIds: ReadonlySet<string>;
 }
 
@@ -121,8 +124,8 @@ export class PartitionMemory {
     known: KnownIds,
     refusedAlready?: RefusalReason,
   ): RefusalReason | undefined {
-    const repeated = this.#changes.records.some((earlier) => earlier.record.id === record.id);
-    if (repeated || known.recordIds.has(record.id)) return undefined;
+    if (known.recordIds.has(record.id)) return undefined;
+    known.recordIds.add(record.id);
     const refused = refusedAlready ?? this.#misplaced(record, known) ?? this.#applyToServicePoint(record);
     this.#changes.records.push({ record, offset, refused });
     return refused;

@@ -67,6 +67,15 @@ test("a refused record says why, and changes nothing", async () => {
   assert.deepEqual(version, [{ n: 4 }], "only records that took effect raise the version");
 });
 
+test("a record that no reader could read is not written", async () => {
+  const { device: meter, ...record } = commissionRecord("m9");
+  const beyond = { ...meter, initial: registers(2 ** 53) };
+  await assert.rejects(it.submit([{ ...record, device: beyond }]), {
+    code: "registry-record-malformed",
+    message: /exportWh/,
+  });
+});
+
 test("a record written twice takes effect once", async () => {
   const record = commissionRecord("m1");
   await it.submit([record]);

@@ -1,4 +1,4 @@
-import { encodeRegistryRecord } from "../domain/metering/registry-codec.ts";
+import { decodeRegistryRecord, encodeRegistryRecord } from "../domain/metering/registry-codec.ts";
 import type { RegistryRecord } from "../domain/metering/registry-records.ts";
 import { type EventLog, type NewRecord, partitionOf } from "../event-log/event-log.ts";
 import { KIND_HEADER, REGISTRY_KIND, regionTopic } from "../event-log/topics.ts";
@@ -30,9 +30,9 @@ export function submitRegistryRecord(
  * Writes registry records to a region's topic, in order within each service point, and waits until the aggregator
  * has projected them. Idempotent by record id: a record written twice takes effect once.
  *
- * Rejects with `registry-record-refused` where one was refused (the others took effect), and with
- * `registry-not-projected`, which is retryable, where no aggregator came to it in time: the records are in the log
- * and take effect later.
+ * Rejects with `registry-record-malformed` before anything is written where a field of one is out of range, with
+ * `registry-record-refused` where one was refused (the others took effect), and with `registry-not-projected`, which
+ * is retryable, where no aggregator came to it in time: the records are in the log and take effect later.
  */
 export async function submitRegistryRecords(
   submission: RegistrySubmission,
@@ -56,20 +56,31 @@ async function append(
   region: string,
   records: readonly RegistryRecord[],
 ): Promise<void> {
+  const values = records.map(encodeReadable);
   const appender = await eventLog.openAppender();
   try {
     await appender.append(
-      records.map((record): NewRecord => ({
+      records.map((record, index): NewRecord => ({
         topic: regionTopic(region),
         partition: partitionOf(record.servicePoint, partitionsPerRegion),
         key: record.type === "commission" ? record.device.meterId : record.meterId,
         headers: { [KIND_HEADER]: REGISTRY_KIND },
-        value: encodeRegistryRecord(record),
+        value: values[index]!,
       })),
     );
   } finally {
     await appender.close();
   }
+}
+
+/** The record's bytes. Nobody could read those of a field out of range, nor ever say what became of them. */
+function encodeReadable(record: RegistryRecord): Uint8Array {
+  const bytes = encodeRegistryRecord(record);
+  const decoded = decodeRegistryRecord(bytes);
+  if (!decoded.ok) {
+    throw new GridrootError("registry-record-malformed", `record ${record.id}: ${decoded.detail}`);
+  }
+  return bytes;
 }
 
 interface Projected {

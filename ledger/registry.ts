@@ -15,7 +15,7 @@ export async function findKnown(
   db: Queryable,
   recordIds: readonly string[],
   meterIds: readonly string[],
-): Promise<{ readonly recordIds: ReadonlySet<string>; readonly meterIds: ReadonlySet<string> }> {
+): Promise<{ readonly recordIds: Set<string>; readonly meterIds: Set<string> }> {
   const records = await db.query<{ record_id: string }>(
     "select record_id from registry_record where record_id = any($1)",
     [recordIds],

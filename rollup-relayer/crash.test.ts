@@ -26,8 +26,8 @@ import { until } from "../tests/support/until.ts";
 import { AUTHORITY_FAULT_POINTS } from "./authority/authority.ts";
 import { RELAYER_FAULT_POINTS } from "./relayer/relayer.ts";
 
-/** More seeds by GRIDROOT_TEST_SEEDS=1,2,3. */
-const SEEDS = (process.env["GRIDROOT_TEST_SEEDS"] ?? "1,2").split(",").map(Number);
+/** More seeds by TEST_SEEDS=1,2,3. */
+const SEEDS = (process.env["TEST_SEEDS"] ?? "1,2").split(",").map(Number);
 let chain: TestChain;
 
 /** What a test leaves behind is undone in reverse order, whether it passes or fails. */

@@ -97,7 +97,7 @@ test("the domain reads no clock and no randomness", () => {
 test("the README's layout is the tree's", () => {
   const readme = readFileSync(join(root, "README.md"), "utf8");
   const layout = readme.split("## Layout")[1]?.split("\n## ")[0] ?? "";
-  const named = [...layout.matchAll(/^\| `([a-z-]+)\/` \|/gm)].map((match) => match[1]).sort();
+  const named = [...layout.matchAll(/^\| `([a-z-]+)\/` +\|/gm)].map((match) => match[1]).sort();
   const folders = new Set(
     files.filter((file) => file.includes("/") && !file.startsWith(".")).map((file) => file.split("/")[0]),
   );

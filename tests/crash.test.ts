@@ -23,7 +23,7 @@ import { recorderBalance } from "../time-series/recorder-balance.ts";
 
 const INTERVALS = 12;
 const WITHIN_MS = 200_000;
-const SEEDS = (process.env["GRIDROOT_TEST_SEEDS"] ?? "1").split(",");
+const SEEDS = (process.env["TEST_SEEDS"] ?? "1").split(",");
 
 async function contextIn(folder: string, seed: string): Promise<Context> {
   const thailand = JSON.parse(await readFile(new URL("../config/thailand.json", import.meta.url), "utf8"));

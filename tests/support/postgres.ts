@@ -6,7 +6,7 @@ import pg from "pg";
 import { EmbeddedPostgres } from "../../service/embedded-postgres.ts";
 
 /** Where the test runner's shared server is announced to the test files; see `tests/support/global-setup.ts`. */
-export const SHARED_SERVER_VARIABLE = "GRIDROOT_TEST_POSTGRES_URL";
+export const SHARED_SERVER_VARIABLE = "TEST_POSTGRES_URL";
 
 /** Starts a PostgreSQL server of the caller's own in a temporary folder, with durability off: no test pulls the plug. */
 export async function startPostgres(

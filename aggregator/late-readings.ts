@@ -47,17 +47,17 @@ export class LateReadings {
     if (readings.length === 0) return [];
     const late = readings
       .map((reading) => ({ ...reading, interval: intervalEnd(reading.t, intervalLengthS) }))
-      .toSorted((a, b) => (a.creditWh < b.creditWh ? -1 : 1));
+      .toSorted((a, b) => a.interval - b.interval || (a.creditWh < b.creditWh ? -1 : 1));
     const adjusted = new Map(await sumAdjustments(connection, regionId, late));
-    const sealed = new Map<number, SealedValues>();
-    for (const { interval } of late) {
-      if (!sealed.has(interval))
-        sealed.set(interval, await this.#sealedValues(connection, regionId, interval));
-    }
     const adjustments: Adjustment[] = [];
+    let sealed: { readonly interval: number; readonly values: SealedValues } | undefined;
+    // Interval by interval: a meter that was away for a month brings thousands, and their files do not fit in memory.
     for (const { interval, servicePoint, creditWh, ...reading } of late) {
+      if (sealed?.interval !== interval) {
+        sealed = { interval, values: await this.#sealedValues(connection, regionId, interval) };
+      }
       const key = `${interval}/${servicePoint}`;
-      const knownWh = (sealed.get(interval)?.get(servicePoint) ?? 0n) + (adjusted.get(key) ?? 0n);
+      const knownWh = (sealed.values.get(servicePoint) ?? 0n) + (adjusted.get(key) ?? 0n);
       if (creditWh <= knownWh) continue;
       const deltaWh = wh(creditWh - knownWh);
       adjusted.set(key, (adjusted.get(key) ?? 0n) + deltaWh);

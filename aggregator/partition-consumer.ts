@@ -19,6 +19,7 @@ import {
 } from "./partition-memory.ts";
 import type { RegionWatch } from "./region-watch.ts";
 import { announceRegistry, knownIds } from "./registry-news.ts";
+import { Unwritten } from "./unwritten.ts";
 
 export interface PartitionConsumerOptions {
   readonly intervalLengthS: number;
@@ -51,6 +52,7 @@ export class PartitionConsumer {
   readonly #partition: TopicPartition;
   readonly #log: Logger;
   readonly #memory: PartitionMemory;
+  readonly #unwritten: Unwritten;
   readonly #openings: OpeningNotes;
   readonly #regionId: number;
   /** Applying records and flushing exclude each other. */
@@ -58,13 +60,6 @@ export class PartitionConsumer {
   readonly #stopWatching: () => void;
   readonly #timer: NodeJS.Timeout;
   #retry: NodeJS.Timeout | undefined;
-  #claim: Claim;
-  /** The last record applied, and where it was delivered. */
-  #applied: { batch: RecordBatch; record: LogRecord } | undefined;
-  #recordsSinceFlush = 0;
-  #completeFlushed = 0;
-  #blockedEnd: number | undefined;
-  #blockedFlushed: number | undefined;
   #failure: Error | undefined;
   #wake: () => void = () => {};
 
@@ -78,12 +73,17 @@ export class PartitionConsumer {
     this.#dependencies = dependencies;
     this.#partition = partition;
     this.#log = dependencies.log.child({ topic: partition.topic, partition: partition.partition });
-    this.#claim = loaded.claim;
     this.#memory = loaded.memory;
+    this.#unwritten = new Unwritten(
+      options.flushEveryRecords,
+      loaded.memory,
+      dependencies.watch,
+      loaded.claim,
+    );
     this.#openings = new OpeningNotes(options.intervalLengthS, dependencies.watch);
     this.#regionId = dependencies.watch.region.regionId;
     this.#stopWatching = dependencies.watch.onChange(() => this.#regionChanged());
-    this.#timer = setInterval(() => this.#flushSoon(() => this.#unflushed()), options.flushEveryMs);
+    this.#timer = setInterval(() => this.#flushSoon(() => this.#unwritten.exists()), options.flushEveryMs);
   }
 
   /** Takes the partition over and reads its states: from here on the former owner can write nothing. */
@@ -108,7 +108,7 @@ export class PartitionConsumer {
   }
 
   get position(): Position | undefined {
-    return this.#claim.position;
+    return this.#unwritten.claim.position;
   }
 
   /**
@@ -123,7 +123,7 @@ export class PartitionConsumer {
         this.#throwIfVoid();
         this.#catchUpWithSeal();
         next = await this.#applyFrom(batch, next, known);
-        if (this.#flushDue()) await this.#flush();
+        if (this.#unwritten.isDue()) await this.#flush();
       });
       if (next < batch.records.length) await this.#roomOrAbort(signal);
     }
@@ -135,7 +135,7 @@ export class PartitionConsumer {
     clearTimeout(this.#retry);
     this.#stopWatching();
     await this.#exclusive.run(async () => {
-      if (this.#failure !== undefined || !this.#unflushed()) return;
+      if (this.#failure !== undefined || !this.#unwritten.exists()) return;
       await this.#flush().catch((error: unknown) =>
         this.#log.warn({ err: error }, "partition given up unflushed"),
       );
@@ -146,7 +146,7 @@ export class PartitionConsumer {
   /** Applies records from index `from` on; the index of the first that was not applied. */
   async #applyFrom(batch: RecordBatch, from: number, known: KnownIds): Promise<number> {
     let next = from;
-    this.#blockedEnd = undefined;
+    this.#unwritten.blockedBefore(undefined);
     for (; next < batch.records.length; next += 1) {
       const record = batch.records[next]!;
       const parsed = parseLogRecord(record);
@@ -156,12 +156,11 @@ export class PartitionConsumer {
       }
       const latestEnd = this.#openings.note(parsed, record, this.#memory.sealedUntil ?? 0);
       if (this.#opensTooMuch(latestEnd)) {
-        this.#blockedEnd = latestEnd;
+        this.#unwritten.blockedBefore(latestEnd);
         break;
       }
       this.#apply(parsed, record, known);
-      this.#applied = { batch, record };
-      this.#recordsSinceFlush += 1;
+      this.#unwritten.applied(batch, record);
     }
     await this.#announceOpenings();
     return next;
@@ -203,57 +202,31 @@ export class PartitionConsumer {
     }
   }
 
-  #position(): Position | undefined {
-    return this.#applied === undefined
-      ? this.#claim.position
-      : this.#applied.batch.positionAfter(this.#applied.record);
-  }
-
-  #unflushed(): boolean {
-    const newlyBlocked = this.#blockedEnd !== undefined && this.#blockedEnd !== this.#blockedFlushed;
-    return this.#recordsSinceFlush > 0 || newlyBlocked;
-  }
-
-  /** Whether somebody waits for what is in memory: the registry, a seal, or simply the next flush. */
-  #flushDue(): boolean {
-    if (!this.#unflushed()) return false;
-    if (this.#memory.changes.records.length > 0) return true;
-    if (this.#recordsSinceFlush >= this.#options.flushEveryRecords) return true;
-    if (this.#blockedEnd !== undefined && this.#blockedEnd !== this.#blockedFlushed) return true;
-    if ((this.#memory.completeUntil() ?? 0) > this.#completeFlushed) return true;
-    const { partition } = this.#partition;
-    const stored = this.#claim.position?.nextOffset ?? 0n;
-    const reached = this.#position()?.nextOffset ?? 0n;
-    return this.#dependencies.watch.barrierBetween(partition, stored, reached);
-  }
-
   async #flush(): Promise<void> {
-    const position = this.#position();
+    const { claim, position, blockedEnd } = this.#unwritten;
     if (position === undefined) return;
     const { watch, metrics, onProgress, onFlushed } = this.#dependencies;
     const { records } = this.#memory.changes;
     await this.#announceOpenings();
     const timed = metrics.flushDuration.startTimer();
     try {
-      this.#claim = await flushPartition(
+      const moved = await flushPartition(
         {
           regionId: this.#regionId,
           intervalLengthS: this.#options.intervalLengthS,
-          claim: this.#claim,
+          claim,
           position,
           memory: this.#memory,
-          blockedEnd: this.#blockedEnd,
+          blockedEnd,
         },
         this.#dependencies,
       );
+      this.#unwritten.written(moved);
     } catch (error) {
       if (error instanceof GridrootError && error.code === "partition-taken-over") this.#fail(error);
       throw error;
     }
     timed();
-    this.#recordsSinceFlush = 0;
-    this.#completeFlushed = this.#memory.completeUntil() ?? 0;
-    this.#blockedFlushed = this.#blockedEnd;
     const { sealedUntil } = this.#memory;
     if (sealedUntil !== undefined) watch.learnSeal(sealedUntil);
     onFlushed(this.#partition, position);
@@ -271,7 +244,7 @@ export class PartitionConsumer {
     this.#wake();
     this.#flushSoon(() => {
       this.#catchUpWithSeal();
-      return this.#flushDue();
+      return this.#unwritten.isDue();
     });
   }
 
@@ -290,7 +263,7 @@ export class PartitionConsumer {
       } catch (error) {
         this.#log.warn({ err: error }, "flush failed");
         clearTimeout(this.#retry);
-        this.#retry = setTimeout(() => this.#flushSoon(() => this.#unflushed()), RETRY_MS);
+        this.#retry = setTimeout(() => this.#flushSoon(() => this.#unwritten.exists()), RETRY_MS);
       }
     });
   }
@@ -301,17 +274,21 @@ export class PartitionConsumer {
     signal.addEventListener("abort", onAbort);
     metrics.pausedPartitions.inc();
     try {
-      while (!signal.aborted && this.#failure === undefined && this.#opensTooMuch(this.#blockedEnd)) {
+      while (!signal.aborted && this.#failure === undefined && this.#isBlocked()) {
         const { promise, resolve } = Promise.withResolvers<void>();
         this.#wake = resolve;
         // What changed before there was somebody to wake is seen here.
         await this.#exclusive.run(() => Promise.resolve(this.#catchUpWithSeal()));
-        if (this.#opensTooMuch(this.#blockedEnd)) await promise;
+        if (this.#isBlocked()) await promise;
       }
     } finally {
       metrics.pausedPartitions.dec();
       signal.removeEventListener("abort", onAbort);
     }
+  }
+
+  #isBlocked(): boolean {
+    return this.#opensTooMuch(this.#unwritten.blockedEnd);
   }
 
   #throwIfVoid(): void {

@@ -14,7 +14,6 @@ import {
   Aggregation,
   type AggregationOptions,
   BEGIN,
-  commissionRecord,
   device,
   INTERVAL_S,
   readingAt,
@@ -317,20 +316,6 @@ test("a batch is reproduced from the log up to its offset vector", async (t) => 
     assert.deepEqual(rebuilt.content, batch.content);
     previous = evidence;
   }
-});
-
-test("a record that takes effect in the future is refused, and its partition goes on", async (t) => {
-  const it = await aggregation(t, { partitionsPerRegion: 1 });
-  await it.start({ graceMs: 100 });
-  await it.commission(2);
-  const inAYear = Math.floor(Date.now() / 1000) + 365 * 86_400;
-  const ahead = { code: "registry-record-refused", message: /takes-effect-in-the-future/ };
-  const common = { id: "retire-m0", servicePoint: "sp-m0", meterId: "m0" };
-  const final = { importWh: wh(0), exportWh: wh(0) };
-  await assert.rejects(it.submit([{ ...common, type: "retire", at: inAYear, final }]), ahead);
-  await assert.rejects(it.submit([{ ...commissionRecord("m2"), at: inAYear }]), ahead);
-  await it.publish([...report(meters(2), 1, 10), ...report(meters(2), 2, 20)]);
-  await it.untilSealed(2);
 });
 
 test("a region whose meters are all retired seals what they measured, after the grace", async (t) => {

@@ -81,6 +81,8 @@ class SettlementLines {
   readonly #context: Context;
   #depth: NodeJS.Timeout | undefined;
   #mining: Promise<void> = Promise.resolve();
+  /** Lines are printed one after the other, in the order of the chain. */
+  #printed: Promise<void> = Promise.resolve();
   #stopped = false;
 
   constructor(context: Context) {
@@ -90,9 +92,9 @@ class SettlementLines {
   mined(machine: Machine, seen: SettlementSeen): void {
     if (this.#stopped) return;
     const log = machine.process.log;
-    this.#print(machine.process, seen).catch((error: unknown) =>
-      log.warn({ err: error }, "settlement not shown"),
-    );
+    this.#printed = this.#printed
+      .then(() => this.#print(machine.process, seen))
+      .catch((error: unknown) => log.warn({ err: error }, "settlement not shown"));
     if (this.#context.settings.chainRpcUrl !== "") return;
     clearTimeout(this.#depth);
     this.#depth = setTimeout(() => {
@@ -105,6 +107,7 @@ class SettlementLines {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#depth);
+    await this.#printed;
     await this.#mining;
   }
 

@@ -39,7 +39,7 @@ export async function deadLetters(context: Context, flags: DeadLetterFlags): Pro
           kind: "dead-letter",
           offset: record.offset.toString(),
           appendTime: new Date(record.appendTimeMs).toISOString(),
-          ...record.headers,
+          headers: record.headers,
           bytes: record.value.length,
           ...(flags.payload === true ? { payloadBase64: Buffer.from(record.value).toString("base64") } : {}),
         }),

@@ -1,7 +1,7 @@
 import type { Result } from "ethers/abi";
 import type { BlockTag, Provider, Signer, TransactionResponse } from "ethers/providers";
 import { JsonRpcProvider, Network } from "ethers/providers";
-import { concat } from "ethers/utils";
+import { FetchRequest, type GetUrlResponse, concat } from "ethers/utils";
 import type { IndexedLeaf, ProofNode } from "../domain/settlement/merkle-sum-tree.ts";
 import { type SettlementContent, type SettlementRecord, recordOf } from "../domain/settlement/message.ts";
 import type { Hex, Settlement } from "../domain/settlement/settlement.ts";
@@ -84,15 +84,36 @@ export function settlementClient(address: Hex, runner: Provider | Signer): Settl
 
 /**
  * A provider for one endpoint of a known chain: no question for the chain id before each call, no cached answers,
- * no batching (one slow call does not hold up others). The caller destroys it.
+ * no batching (one slow call does not hold up others). A call that is not answered within `timeoutMs` rejects, and
+ * lets its connection go. The caller destroys it.
  */
-export function chainProvider(url: string, chainId: number, pollingMs = 250): JsonRpcProvider {
-  return new JsonRpcProvider(url, chainId, {
+export function chainProvider(
+  url: string,
+  chainId: number,
+  { pollingMs = 250, timeoutMs = 10_000 }: { readonly pollingMs?: number; readonly timeoutMs?: number } = {},
+): JsonRpcProvider {
+  const request = new FetchRequest(url);
+  request.timeout = timeoutMs;
+  request.getUrlFunc = fetchWithin;
+  return new JsonRpcProvider(request, chainId, {
     staticNetwork: Network.from(chainId),
     pollingInterval: pollingMs,
     cacheTimeout: -1,
     batchMaxCount: 1,
   });
+}
+
+// In place of ethers' own, which leaves the connection of a call open whose bound has passed.
+async function fetchWithin(request: FetchRequest): Promise<GetUrlResponse> {
+  const { url, method, headers, body, timeout } = request;
+  const signal = AbortSignal.timeout(timeout);
+  const response = await fetch(url, { method, headers, body: body && Buffer.from(body), signal });
+  return {
+    statusCode: response.status,
+    statusMessage: response.statusText,
+    headers: Object.fromEntries(response.headers),
+    body: new Uint8Array(await response.arrayBuffer()),
+  };
 }
 
 /**

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { type AddressInfo, type Socket, createServer } from "node:net";
 import { after, before, test } from "node:test";
 import fc from "fast-check";
 import { wh } from "../domain/metering/units.ts";
@@ -10,7 +12,7 @@ import { buildTree, verifyMultiproof } from "../domain/settlement/merkle-sum-tre
 import type { IndexedLeaf, ProofNode } from "../domain/settlement/merkle-sum-tree.ts";
 import type { Hex, Leaf, Settlement } from "../domain/settlement/settlement.ts";
 import { settlementInterface } from "./artifact.ts";
-import { contractError, encodePost, settlementClient } from "./client.ts";
+import { chainProvider, contractError, encodePost, settlementClient } from "./client.ts";
 import {
   CHAIN_ID,
   type ChainFixture,
@@ -262,6 +264,25 @@ test("an unreachable node is a retryable error", async () => {
   await assert.rejects(gone.client.readTip(REGION), { code: "chain-unavailable", retryable: true });
   await gone.stop();
 });
+
+test(
+  "a node that never answers is a retryable error within the bound, and its connection is let go",
+  { timeout: 10_000 },
+  async (t) => {
+    const silent = createServer().listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    t.after(() => silent.close());
+    const { port } = silent.address() as AddressInfo;
+    const provider = chainProvider(`http://127.0.0.1:${port}`, CHAIN_ID, { timeoutMs: 50 });
+    t.after(() => provider.destroy());
+    const client = settlementClient(fixture.client.address, provider);
+    const accepted = once(silent, "connection");
+    await assert.rejects(client.readAuthoritySet(), { code: "chain-unavailable", retryable: true });
+    const [socket] = (await accepted) as [Socket];
+    socket.resume();
+    if (!socket.closed) await once(socket, "close");
+  },
+);
 
 test("accepted settlements can be read back from the log", async () => {
   const { settlement } = await settle(testLeaves(44, (n) => BigInt(6_000 + n)));

@@ -53,7 +53,7 @@ async function spawnChain(t: TestContext, dataDir: string, faultPoint = "", limi
   t.after(() => child.kill("SIGKILL"));
   const lines = createInterface({ input: child.stdout });
   const [url] = (await once(lines, "line")) as [string];
-  const provider = chainProvider(url, CHAIN_ID, 20);
+  const provider = chainProvider(url, CHAIN_ID, { pollingMs: 20 });
   t.after(() => provider.destroy());
   return { child, lines, provider };
 }

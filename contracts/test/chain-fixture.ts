@@ -81,7 +81,7 @@ export async function startTestChain(
     { log: pino({ level: "silent" }), faults: noFaults },
   );
   await chain.start();
-  const provider = chainProvider(chain.url, CHAIN_ID, 20);
+  const provider = chainProvider(chain.url, CHAIN_ID, { pollingMs: 20 });
   return {
     chain,
     provider,

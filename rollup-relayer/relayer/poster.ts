@@ -11,7 +11,7 @@ import {
 } from "../../ledger/posting-queue.ts";
 import type { Clock } from "../../service/clock.ts";
 import { type Pool, inTransaction } from "../../service/database.ts";
-import { GridrootError } from "../../service/errors.ts";
+import { GridrootError, invariant } from "../../service/errors.ts";
 import type { FaultPoints } from "../../service/faults.ts";
 import { type Signer, signTransaction } from "../signer.ts";
 import { type AttestedBatch, attestedPrefix } from "./attested.ts";
@@ -69,6 +69,8 @@ export class Poster {
   /** The last estimate of each region, for batches whose parent is not mined yet. */
   readonly #gasByRegion = new Map<number, bigint>();
   readonly #retryAtMs = new Map<number, number>();
+  /** Then the fee is looked at before anything is verified. */
+  #wasAboveCeiling = false;
 
   constructor(options: PosterOptions, dependencies: PosterDependencies) {
     this.#options = options;
@@ -86,7 +88,7 @@ export class Poster {
     let room = this.#options.maxInFlight - unmined;
     let settledExternally = 0;
     const prepared: Prepared[] = [];
-    if (ready.length > 0 && room > 0) {
+    if (ready.length > 0 && room > 0 && !(await this.#isAboveCeiling())) {
       const set = await client.readAuthoritySet();
       for (const queue of ready) {
         const ofRegion = await this.#prepareRegion(queue, set, head, Math.min(room, this.#roomOf(queue)));
@@ -114,6 +116,8 @@ export class Poster {
   ): Promise<readonly Prepared[] | "settled-externally"> {
     if (room <= 0) return [];
     const { pool, log, invalidAttestation } = this.#dependencies;
+    // After a restart with transactions under way there is no estimate: wait until they are mined.
+    if (queue.inFlight > 0 && !this.#gasByRegion.has(queue.regionId)) return [];
     const batches = chainedPrefix(queue.waiting).slice(0, room);
     const attested = await attestedPrefix(pool, this.#options.domain, set, batches, (batch) => {
       invalidAttestation();
@@ -126,8 +130,7 @@ export class Poster {
       if (outcome !== "good") return outcome === "settled-externally" ? outcome : [];
     }
     const gas = this.#gasByRegion.get(queue.regionId);
-    // After a restart with transactions under way there is no estimate: wait until they are mined.
-    if (gas === undefined) return [];
+    invariant(gas !== undefined, "a region's first batch is estimated");
     const gasLimit = (gas * BigInt(100 + this.#options.gasMarginPercent)) / 100n;
     return attested.map((one, i) => ({ attested: one, data: calldata[i]!, gasLimit }));
   }
@@ -199,11 +202,16 @@ export class Poster {
     return attempts;
   }
 
+  async #isAboveCeiling(): Promise<boolean> {
+    return this.#wasAboveCeiling && (await this.#affordableFees()) === undefined;
+  }
+
   /** `undefined` while the base fee alone is above the ceiling. */
   async #affordableFees(): Promise<Fees | undefined> {
     const { baseFeeWei, maxFeeWei, maxPriorityFeeWei } = await this.#dependencies.chain.fees();
     const ceilingWei = this.#options.maxFeeCeilingWei;
-    if (baseFeeWei > ceilingWei) {
+    this.#wasAboveCeiling = baseFeeWei > ceilingWei;
+    if (this.#wasAboveCeiling) {
       const fields = { baseFeeWei: String(baseFeeWei), ceilingWei: String(ceilingWei) };
       this.#dependencies.log.warn(fields, "base fee is above the ceiling, nothing is posted");
       return undefined;

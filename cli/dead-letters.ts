@@ -1,24 +1,14 @@
 import { DEAD_LETTER_TOPIC, INGEST_HEADERS } from "../event-log/topics.ts";
+import { newestQuarantined } from "../ledger/quarantine.ts";
 import type { Context } from "./context.ts";
 import { newestRecords } from "./log-tail.ts";
 import { withStores } from "./stores.ts";
+import { isoInstant } from "./times.ts";
 
 interface DeadLetterFlags {
   readonly records: number;
   readonly meter?: string;
   readonly payload?: boolean;
-}
-
-interface QuarantineRow {
-  topic: string;
-  partition: number;
-  log_offset: bigint;
-  index: number;
-  meter_id: string;
-  epoch: number;
-  seq: bigint;
-  t: bigint;
-  reason: string;
 }
 
 /**
@@ -45,25 +35,13 @@ export async function deadLetters(context: Context, flags: DeadLetterFlags): Pro
         }),
       );
     }
-    const quarantined = await ledger.query<QuarantineRow>(
-      `select * from (
-         select * from quarantine where $1::text is null or meter_id = $1 order by t desc, topic, log_offset limit $2
-       ) newest order by t, topic, log_offset`,
-      [flags.meter ?? null, flags.records],
-    );
-    for (const row of quarantined.rows) {
+    for (const reading of await newestQuarantined(ledger, { meterId: flags.meter, limit: flags.records })) {
       context.print(
         JSON.stringify({
           kind: "quarantined",
-          topic: row.topic,
-          partition: row.partition,
-          offset: row.log_offset.toString(),
-          index: row.index,
-          meterId: row.meter_id,
-          epoch: row.epoch,
-          seq: row.seq.toString(),
-          t: new Date(Number(row.t) * 1000).toISOString(),
-          reason: row.reason,
+          ...reading,
+          offset: reading.offset.toString(),
+          t: isoInstant(reading.t),
         }),
       );
     }

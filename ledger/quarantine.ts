@@ -57,7 +57,24 @@ export async function listQuarantine(
       page.limit,
     ],
   );
-  return result.rows.map((row) => ({
+  return result.rows.map(toReading);
+}
+
+/** The newest quarantined readings by their meters' time, of one meter or of all, oldest first; at most `limit`. */
+export async function newestQuarantined(
+  db: Queryable,
+  page: { readonly meterId?: string | undefined; readonly limit: number },
+): Promise<readonly QuarantinedReading[]> {
+  const result = await db.query<Row>(
+    `select * from quarantine where $1::text is null or meter_id = $1
+      order by t desc, topic, partition, log_offset, index limit $2`,
+    [page.meterId ?? null, page.limit],
+  );
+  return result.rows.map(toReading).toReversed();
+}
+
+function toReading(row: Row): QuarantinedReading {
+  return {
     topic: row.topic,
     partition: row.partition,
     offset: row.log_offset,
@@ -67,5 +84,5 @@ export async function listQuarantine(
     seq: Number(row.seq),
     t: Number(row.t),
     reason: row.reason,
-  }));
+  };
 }

@@ -88,6 +88,7 @@ export class Aggregator implements Service {
   readonly #watchByTopic: ReadonlyMap<string, RegionWatch>;
   readonly #lateReadings = new LateReadings();
   readonly #consumers = new Map<string, PartitionConsumer>();
+  readonly #haltedPartitions = new Set<string>();
   readonly #listeners: Listener[] = [];
   #jobs: SealJobs | undefined;
   #member: GroupMember | undefined;
@@ -191,11 +192,14 @@ export class Aggregator implements Service {
   async #revoked(partition: TopicPartition): Promise<void> {
     const consumer = this.#consumers.get(keyOf(partition));
     this.#consumers.delete(keyOf(partition));
+    this.#haltedPartitions.delete(keyOf(partition));
+    this.#metrics.haltedPartitions.set(this.#haltedPartitions.size);
     await consumer?.close();
   }
 
   #halted(partition: TopicPartition, { code, message }: PositionMismatch): void {
-    this.#metrics.haltedPartitions.inc();
+    this.#haltedPartitions.add(keyOf(partition));
+    this.#metrics.haltedPartitions.set(this.#haltedPartitions.size);
     this.#dependencies.log.error({ ...partition, code, detail: message }, "partition halted");
   }
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Registry } from "prom-client";
 import { encodeReadings, MAX_READINGS_PER_PAYLOAD } from "../domain/metering/codec.ts";
 import { wh } from "../domain/metering/units.ts";
 import {
@@ -10,6 +11,8 @@ import {
   readingAt,
 } from "../tests/support/aggregation.ts";
 import { until } from "../tests/support/until.ts";
+
+const HALTED = "aggregator_halted_partitions";
 
 test("a record that takes effect in the future is refused, and its partition goes on", async (t) => {
   const it = await Aggregation.open({ partitionsPerRegion: 1 });
@@ -24,6 +27,22 @@ test("a record that takes effect in the future is refused, and its partition goe
   await assert.rejects(it.submit([{ ...commissionRecord("m2"), at: inAYear }]), ahead);
   await it.publish(["m0", "m1"].map((meterId) => readingAt(meterId, INTERVAL_S, 10)));
   await it.untilSealed(1);
+});
+
+test("a partition whose position does not fit the log is told as halted for as long as it is held", async (t) => {
+  const it = await Aggregation.open({ partitionsPerRegion: 1 });
+  t.after(() => it.close());
+  const first = await it.start();
+  await it.commission(1);
+  await first.stop();
+  await it.pool.query("update consumer_offset set mark = 'of another log'");
+  const metrics = new Registry();
+  const halted = async () =>
+    (await metrics.getMetricsAsJSON()).find(({ name }) => name === HALTED)?.values[0];
+  const second = await it.start({}, { metrics });
+  await until("it halts", async () => (await halted())?.value === 1);
+  await second.stop();
+  assert.equal((await halted())?.value, 0);
 });
 
 test("a meter that sends nothing but contradictions does not pile them up in memory", async (t) => {

@@ -3,8 +3,11 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { connect, createServer, type AddressInfo, type Socket } from "node:net";
+import { once } from "node:events";
 import { after, test } from "node:test";
 import { createTestDatabase } from "../tests/support/postgres.ts";
+import { until } from "../tests/support/until.ts";
 import { inTransaction, listen, openPool } from "./database.ts";
 import { migrate } from "./migrate.ts";
 
@@ -75,4 +78,37 @@ test("a listener hears again after its connection was cut", async () => {
   await waiting;
   assert.deepEqual(heard, ["one", undefined, "two"]);
   await listener.stop();
+});
+
+test("a listener that is stopped while it reconnects leaves no connection behind and calls nobody", async (t) => {
+  const { hostname, port } = new URL(url);
+  const sockets: Socket[] = [];
+  const held: (() => void)[] = [];
+  let holds = false;
+  const relay = createServer((socket) => {
+    sockets.push(socket.on("error", () => {}));
+    const forward = () => {
+      const upstream = connect(Number(port), hostname).on("error", () => {});
+      socket.on("close", () => upstream.destroy());
+      socket.pipe(upstream).pipe(socket);
+    };
+    if (holds) held.push(forward);
+    else forward();
+  }).listen(0, "127.0.0.1");
+  await once(relay, "listening");
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    relay.close();
+  });
+  const through = new URL(url);
+  through.port = String((relay.address() as AddressInfo).port);
+  let calls = 0;
+  const listener = await listen(through.href, "relayed", () => (calls += 1));
+  holds = true;
+  sockets[0]?.destroy();
+  await until("it connects again", () => held.length === 1);
+  await listener.stop();
+  held[0]?.();
+  await until("it has closed the connection", () => sockets[1]?.closed === true, 5000);
+  assert.equal(calls, 0);
 });

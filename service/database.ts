@@ -90,13 +90,23 @@ export async function listen(
       throw cause;
     }
     client = next;
+    // It may have been stopped while this connected.
+    if (stopped) await disconnect();
+  }
+
+  async function disconnect(): Promise<void> {
+    const last = client;
+    client = undefined;
+    await last?.end();
   }
 
   function scheduleReconnect(): void {
     client = undefined;
     if (stopped) return;
     retry = setTimeout(() => {
-      connect().then(() => onNotify(undefined), scheduleReconnect);
+      connect().then(() => {
+        if (!stopped) onNotify(undefined);
+      }, scheduleReconnect);
     }, 250);
   }
 
@@ -105,9 +115,7 @@ export async function listen(
     async stop() {
       stopped = true;
       clearTimeout(retry);
-      const last = client;
-      client = undefined;
-      await last?.end();
+      await disconnect();
     },
   };
 }

@@ -4,7 +4,7 @@ import type { Context } from "./context.ts";
 import { deadLetters } from "./dead-letters.ts";
 import { demo, type DemoFlags } from "./demo.ts";
 import { tailLog } from "./log-tail.ts";
-import { addMeter, listAllMeters, retireMeter, swapMeter } from "./meters.ts";
+import { addMeter, listAllMeters, resetMeter, retireMeter, swapMeter } from "./meters.ts";
 import { printProof, verifyProof } from "./proof.ts";
 import { isRole, ROLES, type Role } from "./roles.ts";
 import { runRoles } from "./run-roles.ts";
@@ -91,7 +91,10 @@ export function buildProgram(open: () => Promise<Context>): Command {
     .option("--export-wh <wh>", "export register now", "0")
     .option("--modulus-wh <wh>", "where the registers wrap", "1000000000")
     .option("--max-power-w <w>", "most that the connection carries", whole, 100_000)
-    .option("--at <time>", "when it takes effect, ISO or unix seconds; the last interval boundary by default")
+    .option(
+      "--at <time>",
+      "when it takes effect, ISO or unix seconds, not in the future; the last interval boundary by default",
+    )
     .action(async (meterId: string, flags) => addMeter(await open(), { meterId, ...flags }));
   meters
     .command("list")
@@ -109,17 +112,27 @@ export function buildProgram(open: () => Promise<Context>): Command {
     .option("--export-wh <wh>", "first export register of the meter that comes", "0")
     .option("--modulus-wh <wh>", "where the new registers wrap; as before by default")
     .option("--max-power-w <w>", "most that the connection carries; as before by default", whole)
-    .option("--at <time>", "when it takes effect, ISO or unix seconds; now by default")
+    .option("--at <time>", "when it takes effect, ISO or unix seconds, not in the future; now by default")
     .action(async (meterId: string, newMeterId: string, flags) =>
       swapMeter(await open(), { meterId, newMeterId, ...flags }),
     );
+  meters
+    .command("reset")
+    .description("the registers of a meter have started again: close its epoch and open the next")
+    .argument("<meterId>")
+    .requiredOption("--final-import-wh <wh>", "last import register of the old epoch")
+    .requiredOption("--final-export-wh <wh>", "last export register of the old epoch")
+    .option("--import-wh <wh>", "first import register of the new epoch", "0")
+    .option("--export-wh <wh>", "first export register of the new epoch", "0")
+    .option("--at <time>", "when it happened, ISO or unix seconds; now by default")
+    .action(async (meterId: string, flags) => resetMeter(await open(), { meterId, ...flags }));
   meters
     .command("retire")
     .description("end a service point")
     .argument("<meterId>")
     .requiredOption("--final-import-wh <wh>")
     .requiredOption("--final-export-wh <wh>")
-    .option("--at <time>", "when it takes effect, ISO or unix seconds; now by default")
+    .option("--at <time>", "when it takes effect, ISO or unix seconds, not in the future; now by default")
     .action(async (meterId: string, flags) => retireMeter(await open(), { meterId, ...flags }));
 
   program

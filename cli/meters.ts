@@ -83,6 +83,33 @@ export async function swapMeter(context: Context, flags: SwapFlags): Promise<voi
   });
 }
 
+interface ResetFlags {
+  readonly meterId: string;
+  readonly finalImportWh: string;
+  readonly finalExportWh: string;
+  readonly importWh: string;
+  readonly exportWh: string;
+  readonly at?: string;
+}
+
+/** Closes a meter's register epoch and opens the next, see `ResetRecord`; prints the epoch that it reports from now on. */
+export async function resetMeter(context: Context, flags: ResetFlags): Promise<void> {
+  await withStores(context, async (stores) => {
+    const meter = await activeMeter(stores, flags.meterId);
+    await submit(context, stores, meter.region, {
+      type: "reset",
+      id: randomUUID(),
+      servicePoint: meter.servicePoint,
+      at: instantOrNow(flags.at),
+      meterId: meter.meterId,
+      epoch: meter.epoch,
+      final: registers(flags.finalImportWh, flags.finalExportWh),
+      initial: registers(flags.importWh, flags.exportWh),
+    });
+    context.print(JSON.stringify({ meterId: meter.meterId, epoch: meter.epoch + 1 }));
+  });
+}
+
 interface RetireFlags {
   readonly meterId: string;
   readonly finalImportWh: string;

@@ -40,6 +40,8 @@ export interface RoleProcessParts {
   readonly children?: () => readonly ChildRole[];
   /** By default the log that the settings describe. */
   readonly log?: Logger;
+  /** Ends the process where only a new start mends what failed. By default it lives on. */
+  readonly fail?: (cause: GridrootError) => void;
 }
 
 /** What the roles of one process share. Stores and chain are opened by the first role that needs them. */
@@ -53,6 +55,8 @@ export class RoleProcess {
   readonly id = randomUUID();
   readonly observers: Observers;
   readonly children: () => readonly ChildRole[];
+  /** Called by a role that can do nothing more until it is started anew. */
+  readonly fail: (cause: GridrootError) => void;
   readonly #clock: Clock;
   #stores: Promise<Stores> | undefined;
   #chain: Promise<ChainAccess> | undefined;
@@ -65,6 +69,7 @@ export class RoleProcess {
     this.log = parts.log ?? openLog({ level: logLevel, file: logFile, role: name });
     this.observers = parts.observers ?? {};
     this.children = parts.children ?? (() => []);
+    this.fail = parts.fail ?? (() => {});
     this.faults = parseFaultPoint(context.settings.faultPoint);
     // A clock that the parent sets stands at the epoch until it does: whatever a meter sends then is refused.
     this.#clock = context.settings.clockSource === "parent" ? new SettableClock(0) : systemClock;

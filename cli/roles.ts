@@ -67,7 +67,10 @@ async function chain(process_: RoleProcess): Promise<readonly Service[]> {
   const keys = await embeddedKeys(settings, context.grid);
   const accounts = Object.values(keys).map((privateKey) => ({ privateKey, balanceWei: LOCAL_BALANCE_WEI }));
   const { dataDir, chainPort: port, chainId } = settings;
-  const node = new LocalChain({ dataDir, port, host: "127.0.0.1", chainId, accounts }, { log, faults });
+  const node = new LocalChain(
+    { dataDir, port, host: "127.0.0.1", chainId, accounts },
+    { log, faults, onFailure: (error) => process_.fail(error) },
+  );
   process_.offerMining((blocks) => node.mine(blocks));
   return [node];
 }

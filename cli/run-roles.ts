@@ -11,10 +11,16 @@ const STOP_WITHIN_MS = 30_000;
 
 /**
  * Runs roles in this process until it is told to stop: by a signal, or by the parent that forked it. Announces itself
- * to such a parent once all are up, and answers its questions.
+ * to such a parent once all are up, and answers its questions. Rejects, after an orderly stop, with what a role fails
+ * with: whoever watches over the process starts it again.
  */
 export async function runRoles(context: Context, roles: readonly Role[]): Promise<void> {
-  const process_ = new RoleProcess(context, roles.join("+"));
+  let failure: GridrootError | undefined;
+  const fail = (cause: GridrootError): void => {
+    failure = cause;
+    stopped.request();
+  };
+  const process_ = new RoleProcess(context, roles.join("+"), { fail });
   const lifecycle = new Lifecycle({ log: process_.log });
   const stopped = stopOnSignal(
     { withinMs: STOP_WITHIN_MS, obeySignals: process.send === undefined },
@@ -38,6 +44,7 @@ export async function runRoles(context: Context, roles: readonly Role[]): Promis
     throw cause;
   }
   await stopped.done;
+  if (failure !== undefined) throw failure;
 }
 
 async function answer(process_: RoleProcess, question: Question): Promise<unknown> {

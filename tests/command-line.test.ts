@@ -159,6 +159,16 @@ test("a swap hands the service point over, and the old meter may not connect any
   assert.match(again.errors.join("\n"), /is retired/);
 });
 
+test("a reset opens the meter's next epoch, and a retired meter is gone from the active ones", async () => {
+  const final = ["--final-import-wh", "4", "--final-export-wh", "9"];
+  const reset = await succeed("meters", "reset", "my-second-meter", "--at", String(BEGIN + 1200), ...final);
+  assert.deepEqual(JSON.parse(reset.at(-1) ?? ""), { meterId: "my-second-meter", epoch: 1 });
+  const last = ["--final-import-wh", "0", "--final-export-wh", "0"];
+  await succeed("meters", "retire", "my-second-meter", "--at", String(BEGIN + 1300), ...last);
+  const listed = (await succeed("meters", "list", "--region", "bangkok")).map((line) => JSON.parse(line));
+  assert.ok(listed.find(({ meterId }) => meterId === "my-second-meter").retiredAt !== undefined);
+});
+
 /** Tries until there is an answer. */
 async function eventually<T>(attempt: () => Promise<T | undefined>, withinMs = 30_000): Promise<T> {
   const deadline = Date.now() + withinMs;

@@ -1,15 +1,19 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { access, chown, constants, cp, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chown, cp, mkdir, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { basename, dirname, join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import pg from "pg";
 import { GridrootError } from "./errors.ts";
 import type { Service } from "./lifecycle.ts";
 
 const run = promisify(execFile);
+
+/** How long a server may take to come up, or to end after it was told to. */
+const SERVER_WITHIN_S = 60;
 
 export interface EmbeddedPostgresOptions {
   /** The cluster's folder; created where it is missing. */
@@ -66,7 +70,7 @@ export class EmbeddedPostgres implements Service {
     this.#owner = await ownerUnderRoot();
     await this.#choosePlaces();
     if (!existsSync(join(this.#dataDir, "PG_VERSION"))) await this.#initialise();
-    const running = await runningServer(this.#dataDir);
+    const running = await settledServer(this.#dataDir);
     const port =
       running?.port ?? this.#port ?? (this.#options.port === 0 ? await freePort() : this.#options.port);
     if (running === undefined) await this.#launch(port);
@@ -105,28 +109,28 @@ export class EmbeddedPostgres implements Service {
       const home = "/var/lib/gridroot";
       this.#binaries = join(home, `postgresql-${await binariesVersion(packaged)}`, "bin");
       this.#dataDir = join(home, "data", wanted.replaceAll("/", "-").slice(1));
-      if (!existsSync(this.#binaries)) {
-        await cp(dirname(packaged), dirname(this.#binaries), { recursive: true, verbatimSymlinks: true });
-      }
+      if (!existsSync(this.#binaries)) await copyWhole(dirname(packaged), dirname(this.#binaries));
     }
     await mkdir(this.#dataDir, { recursive: true, mode: 0o755 });
     if (this.#owner !== undefined) await chown(this.#dataDir, this.#owner.uid, this.#owner.gid);
   }
 
+  /** Makes the cluster beside its place and moves it there when it is whole: a start may be killed at any moment. */
   async #initialise(): Promise<void> {
+    const unfinished = `${this.#dataDir}.unfinished`;
     // initdb wants an empty folder and reads the password from a file, which the server's user must be able to read.
-    await rm(this.#dataDir, { recursive: true, force: true });
-    await mkdir(this.#dataDir);
+    await rm(unfinished, { recursive: true, force: true });
+    await mkdir(unfinished);
     const passwordFile = `${this.#dataDir}.password`;
     const password = randomBytes(24).toString("hex");
     await writeFile(passwordFile, password, { mode: 0o600 });
     if (this.#owner !== undefined) {
-      await chown(this.#dataDir, this.#owner.uid, this.#owner.gid);
+      await chown(unfinished, this.#owner.uid, this.#owner.gid);
       await chown(passwordFile, this.#owner.uid, this.#owner.gid);
     }
     try {
       await this.#runAs("initdb", [
-        `--pgdata=${this.#dataDir}`,
+        `--pgdata=${unfinished}`,
         "--username=gridroot",
         `--pwfile=${passwordFile}`,
         "--auth=scram-sha-256",
@@ -137,7 +141,9 @@ export class EmbeddedPostgres implements Service {
     } finally {
       await rm(passwordFile, { force: true });
     }
-    await writeFile(join(this.#dataDir, "password"), `${password}\n`, { mode: 0o600 });
+    await writeFile(join(unfinished, "password"), `${password}\n`, { mode: 0o600 });
+    await rm(this.#dataDir, { recursive: true, force: true });
+    await rename(unfinished, this.#dataDir);
   }
 
   async #launch(port: number): Promise<void> {
@@ -151,7 +157,7 @@ export class EmbeddedPostgres implements Service {
       "start",
       "-w",
       "-t",
-      "60",
+      String(SERVER_WITHIN_S),
       "-l",
       join(this.#dataDir, "server.log"),
       "-o",
@@ -225,9 +231,34 @@ async function everyoneMayEnter(...folders: readonly string[]): Promise<boolean>
   return true;
 }
 
+/** Copies a folder so that it is whole where it is there at all. */
+async function copyWhole(from: string, to: string): Promise<void> {
+  const unfinished = `${to}.unfinished-${process.pid}`;
+  await cp(from, unfinished, { recursive: true, verbatimSymlinks: true });
+  try {
+    await rename(unfinished, to);
+  } catch (cause) {
+    await rm(unfinished, { recursive: true, force: true });
+    // Another process may have been faster.
+    if (!existsSync(to)) throw cause;
+  }
+}
+
 interface RunningServer {
   readonly pid: number;
   readonly port: number;
+  /** False while it comes up and while it goes down. */
+  readonly isReady: boolean;
+}
+
+/** The server on the folder that takes connections. Waits for one that comes up or goes down. */
+async function settledServer(dataDir: string): Promise<RunningServer | undefined> {
+  const endMs = performance.now() + SERVER_WITHIN_S * 1000;
+  for (;;) {
+    const running = await runningServer(dataDir);
+    if (running === undefined || running.isReady || performance.now() > endMs) return running;
+    await delay(50);
+  }
 }
 
 /** The live server on the folder; removes the pid file that a dead one left. */
@@ -238,13 +269,21 @@ async function runningServer(dataDir: string): Promise<RunningServer | undefined
     () => undefined,
   );
   if (lines === undefined) return undefined;
-  const alive = await access(`/proc/${lines[0]}`, constants.F_OK).then(
-    async () => (await readFile(`/proc/${lines[0]}/cmdline`, "utf8")).includes(basename("postgres")),
-    () => false,
-  );
-  if (alive) return { pid: Number(lines[0]), port: Number(lines[3]) };
+  const isAlive = await servesFolder(Number(lines[0]), dataDir);
+  // Lines of the file: process, folder, start, port, and in the eighth what the server does.
+  if (isAlive)
+    return { pid: Number(lines[0]), port: Number(lines[3]), isReady: lines[7]?.trim() === "ready" };
   await rm(pidFile, { force: true });
   return undefined;
+}
+
+/** Whether the process is a PostgreSQL server of the folder: its number may be another's by now. */
+async function servesFolder(pid: number, dataDir: string): Promise<boolean> {
+  const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+  if (!commandLine.includes("postgres")) return false;
+  // A server works in its data folder. Where one may not look, it counts as the folder's.
+  const place = await realpath(`/proc/${pid}/cwd`).catch(() => undefined);
+  return place === undefined || place === (await realpath(dataDir));
 }
 
 async function freePort(): Promise<number> {

@@ -53,6 +53,12 @@ export interface Posted {
   readonly refusedRegions: number;
 }
 
+/**
+ * What a post into a ring slot that never held a record uses beyond one into a used slot (EIP-2929, EIP-2200): the
+ * region's estimate may have been for the latter, while a batch behind it meets the former.
+ */
+const FRESH_SLOT_GAS = 17_100n;
+
 interface Prepared {
   readonly attested: AttestedBatch;
   readonly data: Hex;
@@ -131,7 +137,7 @@ export class Poster {
     }
     const gas = this.#gasByRegion.get(queue.regionId);
     invariant(gas !== undefined, "a region's first batch is estimated");
-    const gasLimit = (gas * BigInt(100 + this.#options.gasMarginPercent)) / 100n;
+    const gasLimit = ((gas + FRESH_SLOT_GAS) * BigInt(100 + this.#options.gasMarginPercent)) / 100n;
     return attested.map((one, i) => ({ attested: one, data: calldata[i]!, gasLimit }));
   }
 

@@ -138,6 +138,19 @@ test("nothing is posted while the base fee is above the ceiling", async () => {
   assert.equal((await pool.query("select 1 from attempt")).rowCount, 0);
 });
 
+test("an estimate made for a used ring slot is enough for a batch that takes a fresh one", async () => {
+  await regions[0]!.sealAttested(chain.domain, 2);
+  chain.setGate(async (method, params) => {
+    const answer = await chain.perform(method, params);
+    // Writing a slot that held a record costs 5,000, one that held none 22,100, both with its first access.
+    return method === "eth_estimateGas" ? `0x${(BigInt(answer as Hex) - 17_100n).toString(16)}` : answer;
+  });
+  await start(testRelayer(chain, { pool, url }, { gasMarginPercent: 0 }));
+  await untilSettled(2);
+  const attempts = await pool.query("select 1 from attempt where not succeeded");
+  assert.equal(attempts.rowCount, 0);
+});
+
 test("a ledger that was used with another contract is refused", async () => {
   await regions[0]!.sealAttested(chain.domain, 1);
   await start(testRelayer(chain, { pool, url }));

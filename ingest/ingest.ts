@@ -6,7 +6,7 @@ import { DEAD_LETTER_TOPIC, regionTopic } from "../event-log/topics.ts";
 import { REGISTRY_CHANNEL } from "../ledger/meters.ts";
 import { SESSION_CHANNEL } from "../ledger/sessions.ts";
 import type { Clock } from "../service/clock.ts";
-import { listen, type Listener, type Pool } from "../service/database.ts";
+import { limitStatements, listen, type Listener, type Pool } from "../service/database.ts";
 import type { FaultPoints } from "../service/faults.ts";
 import type { Service } from "../service/lifecycle.ts";
 import { Authenticator, type ConnectRequest, type Refusal, REFUSAL } from "./authentication.ts";
@@ -71,7 +71,8 @@ export class Ingest implements Service {
   /** Throws `ingest-options` where the options contradict one another. */
   constructor(options: IngestOptions, dependencies: IngestDependencies) {
     checkOptions(options);
-    const { pool, clock, log } = dependencies;
+    const { clock, log } = dependencies;
+    const db = limitStatements(dependencies.pool, options.appendTimeoutMs);
     this.#options = options;
     this.#dependencies = dependencies;
     this.#counters = new IngestCounters(dependencies.metrics);
@@ -82,7 +83,7 @@ export class Ingest implements Service {
     this.#commit = new GroupCommit(options, dependencies);
     this.#directory = new MeterDirectory(
       { maxEntries: options.meterCacheEntries, ttlMs: options.meterCacheTtlMs },
-      { pool },
+      { db },
     );
     this.#authenticator = new Authenticator(
       { regions: options.regions, lookupTimeoutMs: options.appendTimeoutMs },
@@ -90,7 +91,7 @@ export class Ingest implements Service {
     );
     this.#sessions = new Sessions(
       { workerId: options.workerId, claimTimeoutMs: options.appendTimeoutMs },
-      { pool },
+      { db },
     );
     this.#broker = new MeterBroker({
       publishes: new PublishHandler(options, {
@@ -129,6 +130,8 @@ export class Ingest implements Service {
     await this.#commit.start();
     this.#listeners.push(
       await listen(listenUrl, REGISTRY_CHANNEL, (payload) => void this.#registryChanged(payload)),
+    );
+    this.#listeners.push(
       await listen(listenUrl, SESSION_CHANNEL, (payload) => {
         this.#sessions.heard(payload).catch((error: unknown) => {
           log.error({ err: error }, "missed session notices were not looked up");

@@ -1,5 +1,5 @@
 import { findMeter, type Meter } from "../ledger/meters.ts";
-import type { Pool } from "../service/database.ts";
+import type { Queryable } from "../service/database.ts";
 
 interface Remembered {
   readonly meter: Meter | undefined;
@@ -16,14 +16,14 @@ const UNKNOWN_TTL_MS = 2000;
 export class MeterDirectory {
   readonly #maxEntries: number;
   readonly #ttlMs: number;
-  readonly #pool: Pool;
+  readonly #db: Queryable;
   readonly #remembered = new Map<string, Remembered>();
   readonly #asking = new Map<string, Promise<Meter | undefined>>();
 
-  constructor(options: { maxEntries: number; ttlMs: number }, dependencies: { pool: Pool }) {
+  constructor(options: { maxEntries: number; ttlMs: number }, dependencies: { db: Queryable }) {
     this.#maxEntries = options.maxEntries;
     this.#ttlMs = options.ttlMs;
-    this.#pool = dependencies.pool;
+    this.#db = dependencies.db;
   }
 
   /** The meter of that id, `undefined` where the registry has none. Rejects while the ledger is away. */
@@ -49,7 +49,7 @@ export class MeterDirectory {
   }
 
   #ask(meterId: string): Promise<Meter | undefined> {
-    const asking = findMeter(this.#pool, meterId).then(
+    const asking = findMeter(this.#db, meterId).then(
       (meter) => {
         if (this.#asking.get(meterId) === asking) {
           this.#asking.delete(meterId);

@@ -114,6 +114,33 @@ test("a CONNECT while only the log is silent is answered with code 3", async () 
   await connectedProbe().then((probe) => probe.close());
 });
 
+test("a claim or a look-up that the ledger does not answer is given up, so that they do not pile up", async () => {
+  await addMeters(backend.pool, "stuck");
+  const lock = await backend.pool.connect();
+  try {
+    for (const [table, meterId] of [
+      ["mqtt_session", "late"],
+      ["meter", "stuck"],
+    ] as const) {
+      await lock.query("begin");
+      await lock.query(`lock table ${table} in access exclusive mode`);
+      const asked = async (): Promise<boolean> => {
+        assert.equal(await new RawClient(worker.port).connect(meterId, SECRET), 3);
+        const { rowCount } = await lock.query(
+          "select 1 from pg_locks where relation = $1::regclass and not granted",
+          [table],
+        );
+        return rowCount === 2;
+      };
+      await until("a later attempt asks anew instead of waiting with the first", asked, 5000);
+      await lock.query("rollback");
+    }
+  } finally {
+    lock.release(true);
+  }
+  await connectedProbe().then((probe) => probe.close());
+});
+
 test("a stop while the log does not answer is bounded", async () => {
   const other = await startWorker(backend, { ...LIMITS, appendTimeoutMs: 60_000 });
   const client = new RawClient(other.port);

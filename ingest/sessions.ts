@@ -1,6 +1,6 @@
 import type { Meter } from "../ledger/meters.ts";
 import { claimSessions, findSessions, parseSessionNotice } from "../ledger/sessions.ts";
-import type { Pool } from "../service/database.ts";
+import type { Queryable } from "../service/database.ts";
 import type { PacketGate } from "./packet-gate.ts";
 import { within } from "./time-limits.ts";
 
@@ -44,16 +44,16 @@ const MAX_CLAIMS = 500;
 export class Sessions {
   readonly #workerId: string;
   readonly #claimTimeoutMs: number;
-  readonly #pool: Pool;
+  readonly #db: Queryable;
   readonly #open = new Map<string, Session>();
   readonly #opening = new Map<string, Opening>();
   readonly #claimants = new Map<string, Claimant[]>();
   #claiming = false;
 
-  constructor(options: { workerId: string; claimTimeoutMs: number }, dependencies: { pool: Pool }) {
+  constructor(options: { workerId: string; claimTimeoutMs: number }, dependencies: { db: Queryable }) {
     this.#workerId = options.workerId;
     this.#claimTimeoutMs = options.claimTimeoutMs;
-    this.#pool = dependencies.pool;
+    this.#db = dependencies.db;
   }
 
   get(clientId: string): Session | undefined {
@@ -105,7 +105,7 @@ export class Sessions {
       return;
     }
     const clientIds = [...this.#open.keys(), ...this.#opening.keys()];
-    for (const claim of await findSessions(this.#pool, clientIds)) {
+    for (const claim of await findSessions(this.#db, clientIds)) {
       this.#closeOlder(claim.clientId, claim.generation);
     }
   }
@@ -140,7 +140,7 @@ export class Sessions {
       for (const [clientId] of group) this.#claimants.delete(clientId);
       try {
         const claims = await claimSessions(
-          this.#pool,
+          this.#db,
           this.#workerId,
           group.map(([clientId]) => clientId),
         );

@@ -38,6 +38,18 @@ export function openPool(options: PoolOptions, onIdleError: (error: Error) => vo
   return pool;
 }
 
+/**
+ * The pool for single statements that are given up after `withinMs`, so that while a server hangs neither they nor
+ * their connections are held for ever. The outcome of one that was given up is unknown.
+ */
+export function limitStatements(pool: Pool, withinMs: number): Queryable {
+  const query = (text: string, values: unknown[]) => {
+    const config: pg.QueryConfig & { query_timeout: number } = { text, values, query_timeout: withinMs };
+    return pool.query(config as pg.QueryConfig);
+  };
+  return { query } as Pick<pg.Pool, "query">;
+}
+
 /** Runs `work` in one transaction. Rolls back and rejects with the cause where it throws. */
 export async function inTransaction<T>(pool: Pool, work: (connection: Connection) => Promise<T>): Promise<T> {
   const connection = await pool.connect();

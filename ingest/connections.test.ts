@@ -44,6 +44,7 @@ const REFUSED: readonly [string, Parameters<RawClient["connect"]>, number][] = [
   ["an empty client id", ["known", SECRET, { clientId: "" }], 2],
   ["a retired meter", ["retired", SECRET], 5],
   ["a will", ["known", SECRET, { will }], 5],
+  ["MQTT 3.1", ["known", SECRET, { protocolVersion: 3, protocolId: "MQIsdp" }], 1],
   ["MQTT 5", ["known", SECRET, { protocolVersion: 5 }], 1],
 ];
 for (const [what, args, code] of REFUSED) {

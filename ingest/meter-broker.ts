@@ -40,6 +40,8 @@ export class MeterBroker extends Aedes {
     this.preConnect = (client, packet, done) => {
       this.#connects.set(client, { hasWill: packet.will !== undefined, keepaliveS: packet.keepalive ?? 0 });
       delete packet.will;
+      // Aedes takes MQTT 3.1 as well, and answers any other version than the two with code 1.
+      if (packet.protocolVersion === 3) packet.protocolVersion = 5;
       packet.clean = true;
       // The gate counts the silence: the broker's own timer would also count the time in which a publish is held.
       packet.keepalive = 0;

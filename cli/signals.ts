@@ -29,6 +29,8 @@ export function stopOnSignal(
       () => {
         clearTimeout(forced);
         for (const signal of SIGNALS) process.removeListener(signal, onSignal);
+        // All is drained and closed: a handle that somebody forgot must not keep the process.
+        setTimeout(() => process.exit(), LINGER_MS).unref();
         finish();
       },
       () => process.exit(1),
@@ -45,4 +47,6 @@ export function stopOnSignal(
   return { request, done };
 }
 
+/** How long a process may outlive its orderly stop, to print what it has to say. */
+const LINGER_MS = 5000;
 const SIGNALS = ["SIGINT", "SIGTERM"] as const;

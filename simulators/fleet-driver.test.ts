@@ -27,6 +27,8 @@ interface Received {
 class TestBroker {
   readonly received: Received[] = [];
   readonly refused = new Set<string>();
+  /** Client ids that have tried to connect. */
+  readonly seen = new Set<string>();
   hold: Promise<void> | undefined;
   /** Publishes received, and those answered. */
   held = 0;
@@ -44,6 +46,7 @@ class TestBroker {
   async start(): Promise<void> {
     this.#aedes = await Aedes.createBroker({
       authenticate: (client, username, password, done) => {
+        this.seen.add(client.id);
         const known = username === client.id && (password?.length ?? 0) >= 32 && !this.refused.has(client.id);
         if (known) done(null, true);
         else done(refusal(5), null);
@@ -119,9 +122,14 @@ interface Setup {
 
 function setUp(
   broker: TestBroker,
-  options: { intervals?: number; rates?: FaultRates; maxInFlight?: number } = {},
+  options: {
+    intervals?: number;
+    rates?: FaultRates;
+    maxInFlight?: number;
+    onSubmit?: (driver: FleetDriver) => Promise<void>;
+  } = {},
 ): Setup {
-  const { intervals = 12, rates = DEMO_FAULT_RATES, maxInFlight = 1024 } = options;
+  const { intervals = 12, rates = DEMO_FAULT_RATES, maxInFlight = 1024, onSubmit } = options;
   const fleet = createFleet({
     seed: "driver",
     secretKey: "not a secret",
@@ -139,7 +147,7 @@ function setUp(
     submit: (region: string, record: RegistryRecord): Promise<void> => {
       const unanswered = broker.held - broker.answered;
       submitted.push({ region, record, after: broker.received.length, unanswered });
-      return Promise.resolve();
+      return onSubmit?.(driver) ?? Promise.resolve();
     },
   };
   const driver = new FleetDriver(
@@ -257,6 +265,23 @@ test("a swap waits for the old meter's acknowledgements and precedes the new met
     assert.ok(before.includes(meter.meterId) && !after.includes(meter.meterId));
     assert.ok(after.includes(swap.meter.meterId) && !before.includes(swap.meter.meterId));
   }
+});
+
+test("a stop while a swap is being written connects no further meter", async () => {
+  const broker = await brokerForTest();
+  const { fleet, driver, submitted } = setUp(broker, { onSubmit: (running) => running.stop() });
+  await driver.start();
+  await assert.rejects(runDay({ driver, from: START, intervals: 12 }, noThrottle), {
+    code: "simulator-stopped",
+  });
+  assert.equal(submitted.length, 1);
+  const newcomers = fleet.servicePoints.flatMap(({ swap }) =>
+    swap === undefined ? [] : [swap.meter.meterId],
+  );
+  assert.deepEqual(
+    newcomers.filter((meterId) => broker.seen.has(meterId)),
+    [],
+  );
 });
 
 test("a broker that dies with publishes unacknowledged gets them again, in order, and none is lost", async () => {

@@ -196,6 +196,8 @@ export class FleetDriver implements Service {
   #client(meter: SimulatedMeter): MeterClient {
     const known = this.#clients.get(meter.meterId);
     if (known !== undefined) return known;
+    // A swap whose record was on its way when the fleet was stopped must not bring up one more meter.
+    if (this.#stopped) throw stoppedError();
     const { host, port, refusalPatienceMs = 5000 } = this.#options;
     const { meterId, secret } = meter;
     const client = new MeterClient({ host, port, meterId, secret, refusalPatienceMs });
@@ -206,7 +208,7 @@ export class FleetDriver implements Service {
 
   async #inFlightBelow(limit: number): Promise<void> {
     for (;;) {
-      if (this.#stopped) throw new GridrootError("simulator-stopped", "the simulated fleet has stopped");
+      if (this.#stopped) throw stoppedError();
       if (this.#failure !== undefined) throw this.#failure;
       if (this.#inFlight < limit) return;
       this.#changed ??= Promise.withResolvers<void>();
@@ -235,6 +237,10 @@ export class FleetDriver implements Service {
     }
     return tally;
   }
+}
+
+function stoppedError(): GridrootError {
+  return new GridrootError("simulator-stopped", "the simulated fleet has stopped");
 }
 
 function isRefusal(cause: unknown): boolean {

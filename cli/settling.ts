@@ -4,6 +4,8 @@ import type { Stores } from "./stores.ts";
 /** Open boundaries that a partition may hold; a replay keeps one below, for the readings past its newest interval. */
 const INTERVALS_AHEAD = 3;
 const POLL_MS = 20;
+/** States in which a settlement rests. */
+const SETTLED = ["final", "settled-externally"];
 
 /**
  * Waits until the interval that ends at `end` fits between the boundaries that are open: a replay is throttled by
@@ -44,7 +46,7 @@ export async function settleAll(machine: Machine, day: { from: number; end: numb
     return Number(result.rows[0]?.n ?? 0n);
   };
   await waitUntil(async () => (await sealedUntil(stores, day.from)) >= day.end);
-  await waitUntil(async () => (await unsettled(["mined", "final"])) === 0);
+  await waitUntil(async () => (await unsettled(["mined", ...SETTLED])) === 0);
   await machine.mine(machine.process.settings.confirmations);
-  await waitUntil(async () => (await unsettled(["final"])) === 0);
+  await waitUntil(async () => (await unsettled(SETTLED)) === 0);
 }

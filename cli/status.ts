@@ -54,7 +54,7 @@ async function regionRows(ledger: Pool): Promise<readonly LedgerRow[]> {
     `select r.name, r.sealed_until,
             (select count(*) from meter m where m.region_id = r.region_id and m.retired_at is null) as meters,
             (select count(*) from batch b where b.region_id = r.region_id and b.voided_ms is null) as batches,
-            (select count(*) from settlement s where s.region_id = r.region_id and s.state = 'final') as settled
+            (select count(*) from settlement s where s.region_id = r.region_id and s.state in ('final', 'settled-externally')) as settled
        from region r order by r.region_id`,
   );
   return result.rows;

@@ -40,7 +40,8 @@ export async function start(
     context.print("stopping");
     ending.abort();
     await observed.stop();
-    await simulation;
+    // Where the simulation failed, `start` reports it; the machine is stopped in order all the same.
+    await simulation.catch(() => {});
     await machine.stop();
     context.print("stopped");
   });
@@ -54,9 +55,11 @@ export async function start(
     }
     await stopped.done;
   } catch (cause) {
+    const wasTold = ending.signal.aborted;
     stopped.request();
     await stopped.done;
-    throw cause;
+    // A start that was interrupted has not failed.
+    if (!wasTold) throw cause;
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import { GridrootError } from "./errors.ts";
 
 /** A part of a running program. */
 export interface Service {
@@ -11,7 +12,8 @@ export interface Service {
 
 /**
  * Starts services in order and stops them in reverse. A failed start stops what had started, then rejects with
- * the cause. `stop` never rejects: it stops everything it can and logs what failed.
+ * the cause. `stop` never rejects: it stops everything it can and logs what failed. Once it was called nothing more
+ * starts: `start` rejects with `stopping`.
  */
 export class Lifecycle {
   readonly #started: Service[] = [];
@@ -23,6 +25,9 @@ export class Lifecycle {
   }
 
   async start(service: Service): Promise<void> {
+    if (this.#stopping !== undefined) {
+      throw new GridrootError("stopping", `${service.name} is not started: the program is stopping`);
+    }
     this.#started.push(service);
     try {
       await service.start();

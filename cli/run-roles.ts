@@ -39,9 +39,12 @@ export async function runRoles(context: Context, roles: readonly Role[]): Promis
     process_.log.info({ roles }, "roles are up");
   } catch (cause) {
     announceReady(cause as Error);
+    const wasTold = stopped.requested;
     stopped.request();
     await stopped.done;
-    throw cause;
+    // A start that was interrupted has not failed.
+    if (!wasTold) throw cause;
+    return;
   }
   await stopped.done;
   if (failure !== undefined) throw failure;

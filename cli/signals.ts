@@ -2,6 +2,8 @@
 export interface RequestedStop {
   /** Begins the stop; once. */
   request(): void;
+  /** Whether it was asked for. */
+  readonly requested: boolean;
   /** Resolves when the stop is done. */
   readonly done: Promise<void>;
 }
@@ -44,7 +46,13 @@ export function stopOnSignal(
   }
 
   for (const signal of SIGNALS) process.on(signal, onSignal);
-  return { request, done };
+  return {
+    request,
+    done,
+    get requested() {
+      return requested;
+    },
+  };
 }
 
 /** How long a process may outlive its orderly stop, to print what it has to say. */

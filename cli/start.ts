@@ -55,7 +55,7 @@ export async function start(
     }
     await stopped.done;
   } catch (cause) {
-    const wasTold = ending.signal.aborted;
+    const wasTold = stopped.requested;
     stopped.request();
     await stopped.done;
     // A start that was interrupted has not failed.

@@ -49,6 +49,24 @@ test("a service that cannot stop does not keep the others from it", async () => 
   assert.deepEqual(events.slice(2), ["stop b", "stop a"]);
 });
 
+test("a service that is still starting is stopped after its start", async () => {
+  const events: string[] = [];
+  const lifecycle = new Lifecycle({ log });
+  const slow = recorded("slow", events);
+  const gate = Promise.withResolvers<void>();
+  const started = lifecycle.start({
+    ...slow,
+    async start() {
+      await gate.promise;
+      await slow.start();
+    },
+  });
+  const stopped = lifecycle.stop();
+  gate.resolve();
+  await Promise.all([started, stopped]);
+  assert.deepEqual(events, ["start slow", "stop slow"]);
+});
+
 test("nothing starts once the stop has begun", async () => {
   const events: string[] = [];
   const lifecycle = new Lifecycle({ log });

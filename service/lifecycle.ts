@@ -16,7 +16,7 @@ export interface Service {
  * starts: `start` rejects with `stopping`.
  */
 export class Lifecycle {
-  readonly #started: Service[] = [];
+  readonly #started: { readonly service: Service; readonly starting: Promise<void> }[] = [];
   readonly #log: Logger;
   #stopping: Promise<void> | undefined;
 
@@ -28,9 +28,10 @@ export class Lifecycle {
     if (this.#stopping !== undefined) {
       throw new GridrootError("stopping", `${service.name} is not started: the program is stopping`);
     }
-    this.#started.push(service);
+    const starting = service.start();
+    this.#started.push({ service, starting });
     try {
-      await service.start();
+      await starting;
     } catch (cause) {
       await this.stop();
       throw cause;
@@ -43,7 +44,9 @@ export class Lifecycle {
   }
 
   async #stopAll(): Promise<void> {
-    for (const service of this.#started.toReversed()) {
+    for (const { service, starting } of this.#started.toReversed()) {
+      // What is half started could go on starting behind the stop's back.
+      await starting.catch(() => {});
       try {
         await service.stop();
         this.#log.debug({ service: service.name }, "service stopped");

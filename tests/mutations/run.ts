@@ -36,6 +36,8 @@ function runTest(
           process.execPath,
           "--test",
           "--test-reporter=tap",
+          // A test that fails may leave open what it would have closed.
+          "--test-force-exit",
           "--test-global-setup=tests/support/global-setup.ts",
           `--test-name-pattern=${mutation.name}`,
           mutation.test,

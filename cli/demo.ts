@@ -15,6 +15,7 @@ import { apiUrl } from "./proof.ts";
 import { chainFigures, checkProofs, countDeadLetters, countLogged, ledgerFigures } from "./reconciliation.ts";
 import { settleAll, waitForRoom, waitUntil } from "./settling.ts";
 import { stopOnSignal } from "./signals.ts";
+import { unixNowS } from "./times.ts";
 
 export interface DemoFlags {
   readonly day?: string;
@@ -87,7 +88,7 @@ interface Day {
 
 function planDay(context: Context, flags: DemoFlags): Day {
   const { intervalLengthS, regions } = context.grid;
-  const nowS = Math.floor(Date.now() / 1000);
+  const nowS = unixNowS();
   const date = flags.day ?? new Date((nowS - DAY_S) * 1000).toISOString().slice(0, 10);
   const from = Date.parse(`${date}T00:00:00Z`) / 1000;
   if (!/^\d{4}-\d{2}-\d{2}$/.test(date) || Number.isNaN(from))

@@ -2,7 +2,6 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ensureRegions } from "../ledger/regions.ts";
 import { DEAD_LETTER_TOPIC, regionTopic } from "../event-log/topics.ts";
-import { systemClock } from "../service/clock.ts";
 import { ChildRole } from "../service/child-process.ts";
 import { SETTINGS, type Settings } from "../service/configuration.ts";
 import type { Keys } from "../service/keys.ts";
@@ -14,6 +13,7 @@ import { requireFree } from "./ports.ts";
 import { PostgresHold } from "./postgres-hold.ts";
 import { RoleProcess, type Observers } from "./role-process.ts";
 import { type Role, servicesOf } from "./roles.ts";
+import { unixNowS } from "./times.ts";
 
 /** Roles that share the main process. */
 const MAIN_ROLES: readonly Role[] = ["recorder", "relayer", "api"];
@@ -137,7 +137,7 @@ export class Machine {
     this.#chain = this.#child("chain", "chain", settings);
     await this.#lifecycle.start(this.#chain);
     const local = { ...settings, chainRpcUrl: `http://127.0.0.1:${settings.chainPort}` };
-    const regionsStartS = this.#options.regionsStartS ?? Math.floor(systemClock.nowMs() / 1000) - BACKFILL_S;
+    const regionsStartS = this.#options.regionsStartS ?? unixNowS() - BACKFILL_S;
     return { ...local, contractAddress: await deployEmbedded(local, grid, keys, regionsStartS) };
   }
 

@@ -1,14 +1,13 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import type { Device, Registers, RegistryRecord } from "../domain/metering/registry-records.ts";
-import { isName } from "../domain/metering/topics.ts";
+import { isName, upstreamTopic } from "../domain/metering/topics.ts";
 import { wh } from "../domain/metering/units.ts";
 import { type Meter, findMeter, listMeters } from "../ledger/meters.ts";
 import { submitRegistryRecord } from "../ledger/registry-submission.ts";
-import { systemClock } from "../service/clock.ts";
 import { GridrootError } from "../service/errors.ts";
 import type { Context } from "./context.ts";
 import { type Stores, withStores } from "./stores.ts";
-import { isoInstant, parseInstant } from "./times.ts";
+import { isoInstant, parseInstant, unixNowS } from "./times.ts";
 
 interface AddFlags {
   readonly meterId: string;
@@ -33,12 +32,12 @@ export async function addMeter(context: Context, flags: AddFlags): Promise<void>
     throw invalid("account", flags.account, "is no EVM address");
   const { device, password } = newDevice(flags.meterId, flags);
   const lengthS = context.grid.intervalLengthS;
-  const now = Math.floor(systemClock.nowMs() / 1000);
+  const nowS = unixNowS();
   const record: RegistryRecord = {
     type: "commission",
     id: randomUUID(),
     servicePoint: flags.servicePoint ?? flags.meterId,
-    at: flags.at === undefined ? now - (now % lengthS) : parseInstant(flags.at),
+    at: flags.at === undefined ? nowS - (nowS % lengthS) : parseInstant(flags.at),
     utility: region.utility,
     region: region.name,
     account: flags.account.toLowerCase(),
@@ -205,7 +204,7 @@ function registers(importWh: string, exportWh: string): Registers {
 }
 
 function instantOrNow(at: string | undefined): number {
-  return at === undefined ? Math.floor(systemClock.nowMs() / 1000) : parseInstant(at);
+  return at === undefined ? unixNowS() : parseInstant(at);
 }
 
 function printAccess(
@@ -219,7 +218,7 @@ function printAccess(
       clientId: meterId,
       username: meterId,
       password: access.password,
-      topic: `mt/v1/${utility}/${region}/${meterId}/rd`,
+      topic: upstreamTopic({ utility, region, meterId, kind: "rd" }),
     }),
   );
 }

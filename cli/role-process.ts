@@ -28,9 +28,7 @@ export interface SettlementSeen extends BatchKey {
 
 /** Who wants to know what the stages of this process do: the lines that `start` prints. */
 export interface Observers {
-  onSealed?(batch: BatchKey): void;
   onMined?(settlement: SettlementSeen): void;
-  onFinal?(settlement: SettlementSeen): void;
 }
 
 /** What a process has besides its context. */

@@ -142,7 +142,7 @@ async function recorder(process_: RoleProcess): Promise<readonly Service[]> {
 }
 
 async function aggregator(process_: RoleProcess): Promise<readonly Service[]> {
-  const { settings, context, log, metrics, faults, observers } = process_;
+  const { settings, context, log, metrics, faults } = process_;
   const { ledger, eventLog } = await process_.stores();
   const service = new Aggregator(
     {
@@ -162,7 +162,6 @@ async function aggregator(process_: RoleProcess): Promise<readonly Service[]> {
       log,
       metrics,
       faults,
-      onSealed: (batch) => observers.onSealed?.(batch),
     },
   );
   return [service];
@@ -192,7 +191,6 @@ async function relayer(process_: RoleProcess): Promise<readonly Service[]> {
       clock: systemClock,
       random: Math.random,
       onMined: (seen) => observers.onMined?.(seen),
-      onFinal: (seen) => observers.onFinal?.(seen),
     },
   );
   return [service];

@@ -14,7 +14,7 @@ import { Machine } from "./machine.ts";
 import type { RoleProcess, SettlementSeen } from "./role-process.ts";
 import { sealedUntil, waitForRoom } from "./settling.ts";
 import { stopOnSignal } from "./signals.ts";
-import { isoInstant } from "./times.ts";
+import { isoInstant, unixNowS } from "./times.ts";
 
 const STOP_WITHIN_MS = 30_000;
 const REPLAY_S = 86_400;
@@ -150,7 +150,7 @@ async function simulate(context: Context, process_: RoleProcess, signal: AbortSi
   const from = Math.max(memory.start, await sealedUntil(stores, memory.start));
   const driver = await fleetDriver(process_, fleet, { from });
   await driver.start();
-  const nowS = Math.floor(systemClock.nowMs() / 1000);
+  const nowS = unixNowS();
   const toReplay = Math.floor((nowS - from) / lengthS);
   print(`replaying ${toReplay} intervals from ${isoInstant(from)}, ${fleet.servicePoints.length} meters`);
   let live = false;
@@ -188,7 +188,7 @@ async function rememberedFleet(context: Context): Promise<FleetMemory> {
         `keep them, or take another ${SETTINGS.dataDir.name}`,
     );
   }
-  const nowS = Math.floor(systemClock.nowMs() / 1000);
+  const nowS = unixNowS();
   const memory = { ...wanted, start: nowS - REPLAY_S - ((nowS - REPLAY_S) % grid.intervalLengthS) };
   await writeFile(`${file}.new`, `${JSON.stringify(memory)}\n`);
   await rename(`${file}.new`, file);

@@ -1,3 +1,4 @@
+import { systemClock } from "../service/clock.ts";
 import { GridrootError } from "../service/errors.ts";
 
 /** An instant as people type it, ISO 8601 or unix seconds, in unix seconds. Throws `time-unreadable`. */
@@ -11,4 +12,9 @@ export function parseInstant(text: string): number {
 /** `2026-11-20T13:15:00Z`. */
 export function isoInstant(t: number): string {
   return `${new Date(t * 1000).toISOString().slice(0, 19)}Z`;
+}
+
+/** The machine's time in unix seconds. */
+export function unixNowS(): number {
+  return Math.floor(systemClock.nowMs() / 1000);
 }

@@ -7,8 +7,3 @@
 export function intervalEnd(t: number, lengthS: number): number {
   return Math.ceil(t / lengthS) * lengthS;
 }
-
-/** Whether `t` is a boundary between two intervals. */
-export function isBoundary(t: number, lengthS: number): boolean {
-  return t % lengthS === 0;
-}

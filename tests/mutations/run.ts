@@ -9,6 +9,8 @@ import { type Mutation, MUTATIONS } from "./mutations.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const WITHIN_MS = 180_000;
+/** How long a file may go on after its test failed: a test that fails may leave open what it would have closed. */
+const AFTER_FAILURE_MS = 5000;
 
 function scratchCopy(): string {
   const copy = mkdtempSync(join(tmpdir(), "gridroot-mutations-"));
@@ -24,6 +26,12 @@ function scratchCopy(): string {
   return copy;
 }
 
+/** Ends what the runner waits for, not the runner: it stops the PostgreSQL server of its tests afterwards. */
+function killChildrenOf(pid: number): void {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim();
+  for (const child of children === "" ? [] : children.split(" ")) process.kill(Number(child), "SIGKILL");
+}
+
 /** The failed tests' names, and how many tests passed. */
 function runTest(
   copy: string,
@@ -36,8 +44,6 @@ function runTest(
           process.execPath,
           "--test",
           "--test-reporter=tap",
-          // A test that fails may leave open what it would have closed.
-          "--test-force-exit",
           "--test-global-setup=tests/support/global-setup.ts",
           `--test-name-pattern=${mutation.name}`,
           mutation.test,
@@ -46,14 +52,19 @@ function runTest(
     const child = spawn(command[0]!, command.slice(1), {
       cwd: copy,
       stdio: ["ignore", "pipe", "pipe"],
-      detached: true,
     });
     let output = "";
-    child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
+    let failedAt: NodeJS.Timeout | undefined;
+    child.stdout.on("data", (chunk: Buffer) => {
+      output += chunk.toString();
+      if (failedAt === undefined && /^not ok /m.test(output))
+        failedAt = setTimeout(() => killChildrenOf(child.pid!), AFTER_FAILURE_MS);
+    });
     child.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()));
-    const timer = setTimeout(() => process.kill(-child.pid!, "SIGKILL"), WITHIN_MS);
+    const timer = setTimeout(() => killChildrenOf(child.pid!), WITHIN_MS);
     child.once("close", () => {
       clearTimeout(timer);
+      clearTimeout(failedAt);
       const lines = output.split("\n").map((line) => line.trim());
       const pattern = new RegExp(mutation.name);
       const named = (prefix: string) =>

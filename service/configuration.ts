@@ -35,11 +35,134 @@ export const SETTINGS = {
       "File to log to; empty logs to standard error, or to gridroot.log in the data folder under `start`.",
   }),
 
+  profile: choice({
+    name: "GRIDROOT_PROFILE",
+    of: ["embedded", "distributed"],
+    default: "embedded",
+    sentence:
+      "Backends: PostgreSQL for everything, or Kafka, InfluxDB and Redis beside it; each can be set singly below.",
+  }),
+  stackDir: text({
+    name: "GRIDROOT_STACK_DIR",
+    default: ".gridroot/stack",
+    sentence:
+      "Folder of the native stack (`npm run stack:up`); the distributed profile takes what is not set from its settings.env.",
+  }),
+  namespace: text({
+    name: "GRIDROOT_NAMESPACE",
+    default: "gridroot",
+    sentence:
+      "Begins the names of Kafka topics and groups, InfluxDB buckets and Redis keys; small letters, digits and hyphens.",
+  }),
+  eventLog: choice({
+    name: "GRIDROOT_EVENT_LOG",
+    of: ["profile", "postgres", "kafka"],
+    default: "profile",
+    sentence: "Backend of the event log; `profile` takes the profile's.",
+  }),
+  timeSeries: choice({
+    name: "GRIDROOT_TIME_SERIES",
+    of: ["profile", "postgres", "influxdb"],
+    default: "profile",
+    sentence: "Backend of the time series; `profile` takes the profile's.",
+  }),
+  jobs: choice({
+    name: "GRIDROOT_JOBS",
+    of: ["profile", "postgres", "redis"],
+    default: "profile",
+    sentence: "Backend of the jobs; `profile` takes the profile's.",
+  }),
+
+  kafkaBrokers: text({
+    name: "GRIDROOT_KAFKA_BROKERS",
+    default: "",
+    sentence: "Kafka brokers to begin with, host:port, separated by commas.",
+  }),
+  kafkaReplication: integer({
+    name: "GRIDROOT_KAFKA_REPLICATION",
+    min: 1,
+    max: 7,
+    default: 3,
+    sentence: "Replicas of each partition of a topic that Gridroot creates.",
+  }),
+  kafkaMinInsyncReplicas: integer({
+    name: "GRIDROOT_KAFKA_MIN_INSYNC_REPLICAS",
+    min: 1,
+    max: 7,
+    default: 2,
+    sentence: "Replicas that must hold an append before it is acknowledged.",
+  }),
+  kafkaTls: choice({
+    name: "GRIDROOT_KAFKA_TLS",
+    of: ["off", "on"],
+    default: "off",
+    sentence: "Whether connections to Kafka are encrypted.",
+  }),
+  kafkaSaslMechanism: choice({
+    name: "GRIDROOT_KAFKA_SASL_MECHANISM",
+    of: ["none", "plain", "scram-sha-256", "scram-sha-512"],
+    default: "none",
+    sentence: "How Gridroot authenticates to Kafka.",
+  }),
+  kafkaUsername: text({
+    name: "GRIDROOT_KAFKA_USERNAME",
+    default: "",
+    sentence: "Gridroot's name at Kafka, where a SASL mechanism is set.",
+  }),
+  kafkaPassword: secret({
+    name: "GRIDROOT_KAFKA_PASSWORD",
+    sentence: "Gridroot's password at Kafka, where a SASL mechanism is set.",
+  }),
+
+  influxUrl: url({
+    name: "GRIDROOT_INFLUX_URL",
+    schemes: ["http", "https"],
+    default: "",
+    sentence: "InfluxDB 2 server of the time series.",
+  }),
+  influxOrg: text({
+    name: "GRIDROOT_INFLUX_ORG",
+    default: "gridroot",
+    sentence: "Organisation at InfluxDB in which the buckets lie.",
+  }),
+  influxToken: secret({
+    name: "GRIDROOT_INFLUX_TOKEN",
+    sentence: "Token that may read and write the buckets, and create them where they are missing.",
+  }),
+
+  redisUrl: url({
+    name: "GRIDROOT_REDIS_URL",
+    schemes: ["redis", "rediss"],
+    default: "",
+    sentence: "Redis server of the jobs; its policy must be noeviction.",
+  }),
+
   postgresUrl: url({
     name: "GRIDROOT_POSTGRES_URL",
     schemes: ["postgres", "postgresql"],
     default: "",
-    sentence: "PostgreSQL server of ledger, log, series and jobs; empty starts the embedded one.",
+    sentence:
+      "PostgreSQL server of the ledger, and of log, series and jobs where they have no other; empty starts the embedded one.",
+  }),
+  postgresDirectUrl: url({
+    name: "GRIDROOT_POSTGRES_DIRECT_URL",
+    schemes: ["postgres", "postgresql"],
+    default: "",
+    sentence:
+      "The same server without a pooler between, for LISTEN and for jobs; empty is GRIDROOT_POSTGRES_URL. Needed behind PgBouncer in transaction mode.",
+  }),
+  postgresReplicaUrl: url({
+    name: "GRIDROOT_POSTGRES_REPLICA_URL",
+    schemes: ["postgres", "postgresql"],
+    default: "",
+    sentence: "A read replica of the ledger for the HTTP interface; empty reads from the primary.",
+  }),
+  postgresReplicaLagMaxMs: integer({
+    name: "GRIDROOT_POSTGRES_REPLICA_LAG_MAX_MS",
+    min: 100,
+    max: 3_600_000,
+    default: 10_000,
+    sentence: "Above this lag the HTTP interface reads from the primary.",
   }),
   postgresPort: integer({
     name: "GRIDROOT_POSTGRES_PORT",

@@ -2,9 +2,13 @@
 /**
  * The program. The only file that reads the environment and chooses adapters; what the commands do is in `cli/`.
  */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseEnv } from "node:util";
 import { buildProgram } from "./cli/program.ts";
 import type { Adapters } from "./cli/context.ts";
 import { PostgresEventLog } from "./event-log/postgres/postgres-event-log.ts";
+import { requireBackendSettings } from "./service/backends.ts";
 import { requireRelations, SETTINGS, SETTINGS_PREFIX } from "./service/configuration.ts";
 import { GridrootError } from "./service/errors.ts";
 import { readGrid } from "./service/grid.ts";
@@ -20,9 +24,18 @@ const adapters: Adapters = {
     PostgresTimeSeries.open({ connectionString: settings.postgresUrl }, { log }),
 };
 
+/** The environment, with the profile of the command line, and beneath it the addresses of the native stack. */
+function environment(profile: string | undefined): NodeJS.Dict<string> {
+  const given = profile === undefined ? process.env : { ...process.env, [SETTINGS.profile.name]: profile };
+  if (given[SETTINGS.profile.name] !== "distributed") return given;
+  const file = join(given[SETTINGS.stackDir.name] ?? SETTINGS.stackDir.fallback, "settings.env");
+  return existsSync(file) ? { ...parseEnv(readFileSync(file, "utf8")), ...given } : given;
+}
+
 try {
-  const program = buildProgram(async () => {
-    const settings = readSettings(SETTINGS, process.env, SETTINGS_PREFIX);
+  const program = buildProgram(async (flags) => {
+    const settings = readSettings(SETTINGS, environment(flags?.profile), SETTINGS_PREFIX);
+    requireBackendSettings(settings);
     const grid = await readGrid(
       settings.gridFile === "" ? new URL("./config/thailand.json", import.meta.url) : settings.gridFile,
     );

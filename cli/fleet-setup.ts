@@ -62,6 +62,6 @@ export async function fleetDriver(
 }
 
 async function submissionOf(process_: RoleProcess) {
-  const { eventLog, ledger } = await process_.stores();
+  const [eventLog, ledger] = await Promise.all([process_.eventLog(), process_.ledger()]);
   return { eventLog, pool: ledger, partitionsPerRegion: process_.settings.partitionsPerRegion };
 }

@@ -117,7 +117,7 @@ export class Machine {
   async #prepareStores(settings: Settings): Promise<void> {
     const preparation = new RoleProcess({ ...this.#context, settings }, "main", { log: this.#first.log });
     try {
-      const { ledger, eventLog } = await preparation.stores();
+      const [ledger, eventLog] = await Promise.all([preparation.ledger(), preparation.eventLog()]);
       await ensureRegions(ledger, this.#context.grid.regions);
       await eventLog.ensureTopics([
         ...this.#context.grid.regions.map(({ name }) => ({

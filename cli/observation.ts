@@ -35,12 +35,11 @@ export async function metricsOfAll(process_: RoleProcess): Promise<string> {
 
 /** Every dependency and child process of this process. */
 export async function readinessOf(process_: RoleProcess): Promise<Record<string, Readiness>> {
-  const { ledger, eventLog, timeSeries } = await process_.stores();
   const { provider } = await process_.chain();
   const checks: Record<string, () => Promise<unknown>> = {
-    ledger: () => ledger.query("select 1"),
-    eventLog: () => eventLog.bounds({ topic: DEAD_LETTER_TOPIC, partition: 0 }),
-    timeSeries: () => timeSeries.readings("none", { from: 0, to: 0 }, 1),
+    ledger: async () => (await process_.ledger()).query("select 1"),
+    eventLog: async () => (await process_.eventLog()).bounds({ topic: DEAD_LETTER_TOPIC, partition: 0 }),
+    timeSeries: async () => (await process_.timeSeries()).readings("none", { from: 0, to: 0 }, 1),
     chain: () => provider.getBlockNumber(),
   };
   for (const child of process_.children()) {

@@ -37,11 +37,20 @@ function whole(text: string): number {
   return Number(text);
 }
 
+/** What the command line sets of the settings. */
+export interface SettingFlags {
+  readonly profile?: string;
+}
+
+function profileOption(): Option {
+  return new Option("--profile <name>", "embedded or distributed; by default that of GRIDROOT_PROFILE");
+}
+
 /**
  * The command line. `open` reads settings and grid file; it is called once, by the command that runs, so that
  * `--help` works whatever the environment holds.
  */
-export function buildProgram(open: () => Promise<Context>): Command {
+export function buildProgram(open: (flags?: SettingFlags) => Promise<Context>): Command {
   const program = new Command("gridroot")
     .description("From a smart meter's reading to an energy credit proven on chain.")
     .version(version())
@@ -51,22 +60,28 @@ export function buildProgram(open: () => Promise<Context>): Command {
     .command("start")
     .description("run everything on this machine, or with --roles some roles of a larger deployment")
     .addOption(new Option("--roles <names>", `comma-separated: ${ROLES.join(", ")}`).argParser(roles))
+    .addOption(profileOption())
     .option("--no-simulators", "without simulated meters")
     .option(
       "--reset-chain",
       "forget the local chain and everything settled on it, after its contract has changed",
     )
-    .action(async (flags: { roles?: readonly Role[]; simulators: boolean; resetChain?: boolean }) => {
-      const context = await open();
-      if (flags.roles === undefined) await start(context, flags);
-      else await runRoles(context, flags.roles);
-    });
+    .action(
+      async (
+        flags: SettingFlags & { roles?: readonly Role[]; simulators: boolean; resetChain?: boolean },
+      ) => {
+        const context = await open(flags);
+        if (flags.roles === undefined) await start(context, flags);
+        else await runRoles(context, flags.roles);
+      },
+    );
 
   program
     .command("demo")
     .description(
       "drive a day of simulated meters through the whole pipeline in a temporary folder, and reconcile it",
     )
+    .addOption(profileOption())
     .option("--day <date>", "UTC day, YYYY-MM-DD; yesterday by default")
     .option("--meters <n>", "meters in all, spread over the regions", whole, 210)
     .option("--intervals <n>", "how many intervals of the day", whole, 96)
@@ -74,8 +89,8 @@ export function buildProgram(open: () => Promise<Context>): Command {
     .option("--workers <n>", "ingest workers", whole, 2)
     .option("--json", "end with one JSON line")
     .option("--keep", "keep the temporary folder")
-    .action(async (flags: DemoFlags) => {
-      const exact = await demo(await open(), flags);
+    .action(async (flags: SettingFlags & DemoFlags) => {
+      const exact = await demo(await open(flags), flags);
       if (!exact) process.exitCode = 1;
     });
 

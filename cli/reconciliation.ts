@@ -91,7 +91,7 @@ export async function ledgerFigures(ledger: Pool, region: string): Promise<Ledge
   const result = await ledger.query<{ n: bigint; credited: bigint | null; sealed: bigint | null }>(
     `select count(*) as n, max(region.sealed_until) as sealed,
             (array_agg(cumulative_credit_wh - cumulative_debit_wh order by interval_end desc))[1] as credited
-       from batch join region using (region_id) where region.name = $1 and voided_ms is null`,
+       from ledger.batch join ledger.region using (region_id) where region.name = $1 and voided_ms is null`,
     [region],
   );
   const row = result.rows[0];

@@ -7,12 +7,15 @@ import type { Hex, SettlementDomain } from "../domain/settlement/settlement.ts";
 import type { BatchKey } from "../ledger/batches.ts";
 import type { ChildRole } from "../service/child-process.ts";
 import { type Clock, SettableClock, systemClock } from "../service/clock.ts";
+import type { EventLog } from "../event-log/event-log.ts";
 import type { Settings } from "../service/configuration.ts";
+import type { Pool } from "../service/database.ts";
 import { GridrootError } from "../service/errors.ts";
 import { type FaultPoints, parseFaultPoint } from "../service/faults.ts";
 import { openLog } from "../service/logging.ts";
+import type { TimeSeries } from "../time-series/time-series.ts";
 import type { Context } from "./context.ts";
-import { openStores, type Stores } from "./stores.ts";
+import { OpenStores, type Stores } from "./stores.ts";
 
 /** The chain as a role sees it. */
 export interface ChainAccess {
@@ -56,7 +59,7 @@ export class RoleProcess {
   /** Called by a role that can do nothing more until it is started anew. */
   readonly fail: (cause: GridrootError) => void;
   readonly #clock: Clock;
-  #stores: Promise<Stores> | undefined;
+  #open: OpenStores | undefined;
   #chain: Promise<ChainAccess> | undefined;
   #mine: ((blocks: number) => Promise<void>) | undefined;
 
@@ -97,13 +100,30 @@ export class RoleProcess {
     await this.#mine(blocks);
   }
 
+  ledger(): Promise<Pool> {
+    return this.#opener().ledger();
+  }
+
+  eventLog(): Promise<EventLog> {
+    return this.#opener().eventLog();
+  }
+
+  timeSeries(): Promise<TimeSeries> {
+    return this.#opener().timeSeries();
+  }
+
+  /** All of them, for commands that look at everything. */
   stores(): Promise<Stores> {
+    return this.#opener().all();
+  }
+
+  #opener(): OpenStores {
     if (this.settings.postgresUrl === "") throw missing("GRIDROOT_POSTGRES_URL");
-    this.#stores ??= openStores(this.settings, this.context.adapters, this.log, {
+    this.#open ??= new OpenStores(this.settings, this.context.adapters, this.log, {
       applicationName: "gridroot",
       maxConnections: 12,
     });
-    return this.#stores;
+    return this.#open;
   }
 
   chain(): Promise<ChainAccess> {
@@ -117,8 +137,7 @@ export class RoleProcess {
   async close(): Promise<void> {
     const chain = await this.#chain?.catch(() => undefined);
     chain?.provider.destroy();
-    const stores = await this.#stores?.catch(() => undefined);
-    await stores?.close();
+    await this.#open?.close();
   }
 }
 

@@ -77,7 +77,7 @@ async function chain(process_: RoleProcess): Promise<readonly Service[]> {
 
 async function ingest(process_: RoleProcess): Promise<readonly Service[]> {
   const { settings, context, log, metrics, faults } = process_;
-  const { ledger, eventLog } = await process_.stores();
+  const [ledger, eventLog] = await Promise.all([process_.ledger(), process_.eventLog()]);
   const worker = new Ingest(
     {
       ...DEFAULT_INGEST_LIMITS,
@@ -143,7 +143,7 @@ async function recorder(process_: RoleProcess): Promise<readonly Service[]> {
 
 async function aggregator(process_: RoleProcess): Promise<readonly Service[]> {
   const { settings, context, log, metrics, faults } = process_;
-  const { ledger, eventLog } = await process_.stores();
+  const [ledger, eventLog] = await Promise.all([process_.ledger(), process_.eventLog()]);
   const service = new Aggregator(
     {
       regions: context.grid.regions.map((region) => ({ ...region, capWh: wh(region.capWh) })),
@@ -170,7 +170,7 @@ async function aggregator(process_: RoleProcess): Promise<readonly Service[]> {
 async function relayer(process_: RoleProcess): Promise<readonly Service[]> {
   const { settings, log, metrics, faults, observers } = process_;
   if (settings.relayerKey === "") throw missing("GRIDROOT_RELAYER_KEY");
-  const { ledger } = await process_.stores();
+  const ledger = await process_.ledger();
   const { provider, client, domain } = await process_.chain();
   const service = new Relayer(
     {
@@ -198,7 +198,7 @@ async function relayer(process_: RoleProcess): Promise<readonly Service[]> {
 
 async function api(process_: RoleProcess): Promise<readonly Service[]> {
   const { settings, log, metrics } = process_;
-  const { ledger, timeSeries } = await process_.stores();
+  const [ledger, timeSeries] = await Promise.all([process_.ledger(), process_.timeSeries()]);
   const { client, domain } = await process_.chain();
   const service = new Api(
     { host: settings.httpHost, port: settings.httpPort },

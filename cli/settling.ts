@@ -23,7 +23,7 @@ export async function waitForRoom(
 /** How far all regions are sealed, unix seconds. */
 export async function sealedUntil(stores: Stores, from: number): Promise<number> {
   const result = await stores.ledger.query<{ sealed: bigint | null }>(
-    "select min(coalesce(sealed_until, $1::bigint)) as sealed from region",
+    "select min(coalesce(sealed_until, $1::bigint)) as sealed from ledger.region",
     [from],
   );
   return Number(result.rows[0]?.sealed ?? from);
@@ -39,7 +39,7 @@ export async function settleAll(machine: Machine, day: { from: number; end: numb
   const stores = await machine.process.stores();
   const unsettled = async (states: readonly string[]): Promise<number> => {
     const result = await stores.ledger.query<{ n: bigint }>(
-      `select count(*) as n from batch left join settlement using (region_id, round, interval_end)
+      `select count(*) as n from ledger.batch left join ledger.settlement using (region_id, round, interval_end)
         where state is null or state <> all ($1)`,
       [states],
     );

@@ -115,7 +115,7 @@ class SettlementLines {
   }
 
   async #print(process_: RoleProcess, seen: SettlementSeen): Promise<void> {
-    const { ledger } = await process_.stores();
+    const ledger = await process_.ledger();
     const region = this.#context.grid.regions.find(({ regionId }) => regionId === seen.regionId)?.name ?? "";
     const batch = await findBatch(ledger, { region, interval: seen.interval, round: seen.round });
     if (batch === undefined) return;

@@ -52,10 +52,10 @@ function bigintAsText(_key: string, value: unknown): unknown {
 async function regionRows(ledger: Pool): Promise<readonly LedgerRow[]> {
   const result = await ledger.query<LedgerRow>(
     `select r.name, r.sealed_until,
-            (select count(*) from meter m where m.region_id = r.region_id and m.retired_at is null) as meters,
-            (select count(*) from batch b where b.region_id = r.region_id and b.voided_ms is null) as batches,
-            (select count(*) from settlement s where s.region_id = r.region_id and s.state in ('final', 'settled-externally')) as settled
-       from region r order by r.region_id`,
+            (select count(*) from ledger.meter m where m.region_id = r.region_id and m.retired_at is null) as meters,
+            (select count(*) from ledger.batch b where b.region_id = r.region_id and b.voided_ms is null) as batches,
+            (select count(*) from ledger.settlement s where s.region_id = r.region_id and s.state in ('final', 'settled-externally')) as settled
+       from ledger.region r order by r.region_id`,
   );
   return result.rows;
 }
@@ -80,7 +80,7 @@ async function regionStatus(
     records -
     stored.filter((one) => one.consumer === consumer).reduce((sum, one) => sum + one.nextOffset, 0n);
   const quarantined = await ledger.query<{ n: bigint }>(
-    "select count(*) as n from quarantine where topic = $1",
+    "select count(*) as n from ledger.quarantine where topic = $1",
     [topic],
   );
   return {

@@ -20,30 +20,85 @@ export interface Stores {
   readonly ledger: Pool;
   readonly eventLog: EventLog;
   readonly timeSeries: TimeSeries;
-  close(): Promise<void>;
 }
 
-/** Opens ledger, log and series, and applies their migrations. `settings.postgresUrl` must be set. */
-export async function openStores(
-  settings: Settings,
-  adapters: Adapters,
-  log: Logger,
-  options: { applicationName: string; maxConnections: number },
-): Promise<Stores> {
-  const ledger = openLedger(settings, log, options);
-  await migrate(ledger, LEDGER_SCHEMA, LEDGER_MIGRATIONS);
-  const eventLog = await adapters.openEventLog(settings, log);
-  const timeSeries = await adapters.openTimeSeries(settings, log);
-  return {
-    ledger,
-    eventLog,
-    timeSeries,
-    async close() {
-      await timeSeries.close();
-      await eventLog.close();
+/**
+ * The stores of one process, each opened, with its migrations, when it is asked for: a process that does not need
+ * a store runs while that is away.
+ */
+export class OpenStores {
+  readonly #settings: Settings;
+  readonly #adapters: Adapters;
+  readonly #log: Logger;
+  readonly #pool: { applicationName: string; maxConnections: number };
+  #ledger: Promise<Pool> | undefined;
+  #eventLog: Promise<EventLog> | undefined;
+  #timeSeries: Promise<TimeSeries> | undefined;
+
+  /** `settings.postgresUrl` must be set. */
+  constructor(
+    settings: Settings,
+    adapters: Adapters,
+    log: Logger,
+    pool: { applicationName: string; maxConnections: number },
+  ) {
+    this.#settings = settings;
+    this.#adapters = adapters;
+    this.#log = log;
+    this.#pool = pool;
+  }
+
+  // A store that could not be opened is tried again by the next who asks.
+  ledger(): Promise<Pool> {
+    this.#ledger ??= this.#openLedger().catch((cause: unknown) => {
+      this.#ledger = undefined;
+      throw cause;
+    });
+    return this.#ledger;
+  }
+
+  eventLog(): Promise<EventLog> {
+    this.#eventLog ??= this.#adapters.openEventLog(this.#settings, this.#log).catch((cause: unknown) => {
+      this.#eventLog = undefined;
+      throw cause;
+    });
+    return this.#eventLog;
+  }
+
+  timeSeries(): Promise<TimeSeries> {
+    this.#timeSeries ??= this.#adapters.openTimeSeries(this.#settings, this.#log).catch((cause: unknown) => {
+      this.#timeSeries = undefined;
+      throw cause;
+    });
+    return this.#timeSeries;
+  }
+
+  async all(): Promise<Stores> {
+    return {
+      ledger: await this.ledger(),
+      eventLog: await this.eventLog(),
+      timeSeries: await this.timeSeries(),
+    };
+  }
+
+  /** Closes what was opened. */
+  async close(): Promise<void> {
+    const opened = <T>(store: Promise<T> | undefined) => store?.catch(() => undefined);
+    await (await opened(this.#timeSeries))?.close();
+    await (await opened(this.#eventLog))?.close();
+    await (await opened(this.#ledger))?.end();
+  }
+
+  async #openLedger(): Promise<Pool> {
+    const ledger = openLedger(this.#settings, this.#log, this.#pool);
+    try {
+      await migrate(ledger, LEDGER_SCHEMA, LEDGER_MIGRATIONS);
+      return ledger;
+    } catch (cause) {
       await ledger.end();
-    },
-  };
+      throw cause;
+    }
+  }
 }
 
 /** A pool on the ledger. */
@@ -82,12 +137,12 @@ export async function withRunningPostgres(settings: Settings): Promise<Settings>
 export async function withStores<T>(context: Context, work: (stores: Stores) => Promise<T>): Promise<T> {
   const settings = await withRunningPostgres(context.settings);
   const log = openLog({ level: "warn", file: "", role: "command" });
-  const stores = await openStores(settings, context.adapters, log, {
+  const stores = new OpenStores(settings, context.adapters, log, {
     applicationName: "gridroot command",
     maxConnections: 2,
   });
   try {
-    return await work(stores);
+    return await work(await stores.all());
   } finally {
     await stores.close();
   }

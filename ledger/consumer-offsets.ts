@@ -9,8 +9,10 @@ export interface Claim extends TopicPartition {
   readonly position: Position | undefined;
 }
 
-/** Records by what became of them, for `nextOffset = written + rejected + otherKinds` (recorder). */
+/** Records by what became of them, for `nextOffset = beganAt + written + rejected + otherKinds` (recorder). */
 export interface RecordCounts {
+  /** Records below the first that was read, in a consumer's first step: retention had dropped them. */
+  readonly beganAt?: bigint;
   readonly written: bigint;
   readonly rejected: bigint;
   readonly otherKinds: bigint;
@@ -28,7 +30,7 @@ export async function takeOver(
   { topic, partition }: TopicPartition,
 ): Promise<Claim> {
   const result = await db.query<{ fence: bigint; next_offset: bigint; mark: string | null }>(
-    `insert into consumer_offset as o (consumer, topic, partition, fence) values ($1, $2, $3, 1)
+    `insert into ledger.consumer_offset as o (consumer, topic, partition, fence) values ($1, $2, $3, 1)
      on conflict (consumer, topic, partition) do update set fence = o.fence + 1
      returning fence, next_offset, mark`,
     [consumer, topic, partition],
@@ -49,8 +51,9 @@ export async function advance(
   counts: RecordCounts = NO_COUNTS,
 ): Promise<Claim | undefined> {
   const result = await db.query(
-    `update consumer_offset
-        set next_offset = $6, mark = $7, written = written + $8, rejected = rejected + $9, other_kinds = other_kinds + $10
+    `update ledger.consumer_offset
+        set next_offset = $6, mark = $7, written = written + $8, rejected = rejected + $9,
+            other_kinds = other_kinds + $10, began_at = began_at + $11
       where consumer = $1 and topic = $2 and partition = $3 and fence = $4 and next_offset = $5`,
     [
       claim.consumer,
@@ -63,9 +66,26 @@ export async function advance(
       counts.written,
       counts.rejected,
       counts.otherKinds,
+      counts.beganAt ?? 0n,
     ],
   );
   return result.rowCount === 1 ? { ...claim, position: to } : undefined;
+}
+
+/**
+ * Sends a consumer back to the oldest record that the log holds, in every partition of a topic that it has taken
+ * before, and its account of the records with it. Raises the fence: who holds a partition now can store nothing more
+ * and begins anew as well, at its next record. Until then retention drops nothing of the topic. Resolves with how many
+ * partitions there were. Idempotent; only for consumers whose effects are.
+ */
+export async function rewind(db: Queryable, consumer: string, topic: string): Promise<number> {
+  const result = await db.query(
+    `update ledger.consumer_offset
+        set fence = fence + 1, next_offset = 0, mark = null, began_at = 0, written = 0, rejected = 0, other_kinds = 0
+      where consumer = $1 and topic = $2`,
+    [consumer, topic],
+  );
+  return result.rowCount ?? 0;
 }
 
 /** Stored offsets of every partition of a topic, for one consumer or for all; retention keeps what is above the lowest. */
@@ -74,7 +94,7 @@ export async function storedOffsets(
   topic: string,
 ): Promise<readonly { consumer: string; partition: number; nextOffset: bigint }[]> {
   const result = await db.query<{ consumer: string; partition: number; next_offset: bigint }>(
-    "select consumer, partition, next_offset from consumer_offset where topic = $1 order by consumer, partition",
+    "select consumer, partition, next_offset from ledger.consumer_offset where topic = $1 order by consumer, partition",
     [topic],
   );
   return result.rows.map((row) => ({

@@ -22,6 +22,8 @@ type SeenRecord =
 export interface Slice {
   readonly records: readonly SeenRecord[];
   readonly points: readonly SeriesPoint[];
+  /** Offset of the first record. */
+  readonly firstOffset: bigint;
   /** Where the partition stands once the slice is passed. */
   readonly position: Position;
 }
@@ -36,19 +38,22 @@ export interface SliceOutcome {
 export function* slicesOf(batch: RecordBatch, region: string, maxPoints: number): Generator<Slice> {
   let records: SeenRecord[] = [];
   let points: SeriesPoint[] = [];
+  let first: LogRecord | undefined;
   let last: LogRecord | undefined;
   for (const record of batch.records) {
     const seen = see(record, region);
     const more = seen.kind === "readings" ? seen.points : [];
-    if (last !== undefined && points.length + more.length > maxPoints) {
-      yield { records, points, position: batch.positionAfter(last) };
-      [records, points] = [[], []];
+    if (first !== undefined && last !== undefined && points.length + more.length > maxPoints) {
+      yield { records, points, firstOffset: first.offset, position: batch.positionAfter(last) };
+      [records, points, first] = [[], [], undefined];
     }
+    first ??= record;
     records.push(seen);
     points.push(...more);
     last = record;
   }
-  if (last !== undefined) yield { records, points, position: batch.positionAfter(last) };
+  if (first !== undefined && last !== undefined)
+    yield { records, points, firstOffset: first.offset, position: batch.positionAfter(last) };
 }
 
 function see(record: LogRecord, region: string): SeenRecord {

@@ -9,26 +9,29 @@ export interface BalanceGap {
   readonly partition: number;
   /** Records the recorder has passed. */
   readonly nextOffset: bigint;
+  /** Records that the log no longer held when the recorder began. */
+  readonly beganAt: bigint;
   readonly written: bigint;
   readonly rejected: bigint;
   readonly otherKinds: bigint;
 }
 
 /**
- * The partitions in which `nextOffset = written + rejected + other kinds` does not hold; none where nothing has
- * disappeared between log and series. One consistent view, at any moment: offset and counts change together.
+ * The partitions in which `nextOffset = beganAt + written + rejected + otherKinds` does not hold; none where nothing
+ * has disappeared between log and series. One consistent view, at any moment: offset and counts change together.
  */
 export async function recorderBalance(db: Queryable): Promise<readonly BalanceGap[]> {
   const result = await db.query<{
     topic: string;
     partition: number;
     next_offset: bigint;
+    began_at: bigint;
     written: bigint;
     rejected: bigint;
     other_kinds: bigint;
   }>(
-    `select topic, partition, next_offset, written, rejected, other_kinds from consumer_offset
-      where consumer = $1 and next_offset <> written + rejected + other_kinds
+    `select topic, partition, next_offset, began_at, written, rejected, other_kinds from ledger.consumer_offset
+      where consumer = $1 and next_offset <> began_at + written + rejected + other_kinds
       order by topic, partition`,
     [RECORDER],
   );
@@ -36,6 +39,7 @@ export async function recorderBalance(db: Queryable): Promise<readonly BalanceGa
     topic: row.topic,
     partition: row.partition,
     nextOffset: row.next_offset,
+    beganAt: row.began_at,
     written: row.written,
     rejected: row.rejected,
     otherKinds: row.other_kinds,

@@ -8,7 +8,7 @@ import { wh } from "../domain/metering/units.ts";
 import type { NewRecord } from "../event-log/event-log.ts";
 import { PostgresEventLog } from "../event-log/postgres/postgres-event-log.ts";
 import { DEAD_LETTER_TOPIC, INGEST_HEADERS, regionTopic } from "../event-log/topics.ts";
-import { storedOffsets, takeOver } from "../ledger/consumer-offsets.ts";
+import { rewind, storedOffsets, takeOver } from "../ledger/consumer-offsets.ts";
 import { openPool } from "../service/database.ts";
 import { noFaults } from "../service/faults.ts";
 import { migrate } from "../service/migrate.ts";
@@ -263,6 +263,42 @@ test("a recorder whose partition was taken over discards its claim, and no recor
   assert.equal(fence.rows[0]?.fence, 3n);
 });
 
+test("a recorder that is sent back writes what the log still holds once more, and its account stays exact", async (t) => {
+  const region = await newRegion();
+  const first = await startRecorder(t, region);
+  for (let seq = 1; seq <= 4; seq += 1) {
+    await appender.append([readingsRecord(region, [reading(`${region}-m`, seq)])]);
+  }
+  await recorded(region, 4);
+  await first.stop();
+  await eventLog.trim({ topic: regionTopic(region), partition: 0 }, 2n);
+  const wiped = await PostgresTimeSeries.open({ connectionString: await createTestDatabase() }, { log });
+  t.after(() => wiped.close());
+
+  assert.equal(await rewind(pool, RECORDER, regionTopic(region)), PARTITIONS);
+  await startRecorder(t, region, { timeSeries: wiped });
+  await recorded(region, 4);
+  assert.equal(await wiped.countReadings(region), 2n);
+  assert.deepEqual(await outcomes(region), { written: 2, rejected: 0, otherKinds: 0 });
+  assert.deepEqual(await recorderBalance(pool), []);
+});
+
+test("a recorder at work that is sent back begins anew with its next record", async (t) => {
+  const region = await newRegion();
+  const { timeSeries, writes } = counted(series);
+  await startRecorder(t, region, { timeSeries });
+  for (let seq = 1; seq <= 3; seq += 1) {
+    await appender.append([readingsRecord(region, [reading(`${region}-m`, seq)])]);
+    await recorded(region, seq);
+  }
+  await rewind(pool, RECORDER, regionTopic(region));
+  await appender.append([readingsRecord(region, [reading(`${region}-m`, 4)])]);
+  await recorded(region, 4);
+  assert.deepEqual(await outcomes(region), { written: 4, rejected: 0, otherKinds: 0 });
+  assert.ok(writes.reduce((sum, points) => sum + points) >= 8, "all four readings were written once more");
+  assert.equal(await series.countReadings(region), 4n);
+});
+
 test("a record that is not accounted for raises one alarm", async (t) => {
   const region = await newRegion();
   const registry = new Registry();
@@ -276,7 +312,15 @@ test("a record that is not accounted for raises one alarm", async (t) => {
   const unbalanced = () => metric(registry, "recorder_unbalanced_partitions");
   await until("the gap is seen", async () => (await unbalanced()) === 1);
   assert.deepEqual(await recorderBalance(pool), [
-    { topic: regionTopic(region), partition: 0, nextOffset: 1n, written: 0n, rejected: 0n, otherKinds: 0n },
+    {
+      topic: regionTopic(region),
+      partition: 0,
+      nextOffset: 1n,
+      beganAt: 0n,
+      written: 0n,
+      rejected: 0n,
+      otherKinds: 0n,
+    },
   ]);
   await pool.query("update consumer_offset set written = written + 1 where topic = $1 and partition = 0", [
     regionTopic(region),

@@ -178,7 +178,7 @@ export class Recorder implements Service {
     const shown = gaps.map((gap) => ({
       topic: gap.topic,
       partition: gap.partition,
-      missing: String(gap.nextOffset - gap.written - gap.rejected - gap.otherKinds),
+      missing: String(gap.nextOffset - gap.beganAt - gap.written - gap.rejected - gap.otherKinds),
     }));
     const text = JSON.stringify(shown);
     if (text === this.#lastGaps) return;

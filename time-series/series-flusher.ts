@@ -158,7 +158,9 @@ export class SeriesFlusher {
       const claims: (Claim | undefined)[] = [];
       for (const i of order) {
         const { claim, slice } = slices[i]!;
-        claims[i] = await advance(connection, claim, slice.position, outcomes[i]!.counts);
+        // The first step begins at the oldest record that the log holds, which need not be the first it ever had.
+        const beganAt = claim.position === undefined ? slice.firstOffset : 0n;
+        claims[i] = await advance(connection, claim, slice.position, { ...outcomes[i]!.counts, beganAt });
       }
       this.#dependencies.faults.hit("recorder.before-commit");
       return claims;

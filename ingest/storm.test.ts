@@ -31,11 +31,14 @@ function random(seed: number): () => number {
   };
 }
 
-/** One connection of an ill-behaved meter: all levels of service, repeats, garbage, and a sudden end. */
-async function misbehave(port: number, meterId: string, next: () => number): Promise<void> {
+/**
+ * One connection of an ill-behaved meter: all levels of service, repeats, garbage, and an end that waits for a first
+ * acknowledgement or is sudden, after so few publishes that its socket is still read and the end is seen.
+ */
+async function misbehave(port: number, meterId: string, next: () => number, waits: boolean): Promise<void> {
   const client = new RawClient(port);
   if ((await client.connect(meterId, SECRET)) !== 0) return;
-  for (let id = 1; id <= 40 && !client.isClosed; id += 1) {
+  for (let id = 1; id <= (waits ? 40 : 10) && !client.isClosed; id += 1) {
     const qos = Math.floor(next() * 3) as 0 | 1 | 2;
     const topic = next() < 0.2 ? rdTopic("somebody-else") : rdTopic(meterId);
     const payload = next() < 0.2 ? "garbage" : reading(id);
@@ -43,22 +46,54 @@ async function misbehave(port: number, meterId: string, next: () => number): Pro
     if (qos === 2 && next() < 0.5) client.send(publishPacket(topic, payload, id, { qos, dup: true }));
     if (next() < 0.1) await new Promise((done) => setImmediate(done));
   }
-  if (next() < 0.5) await client.waitFor("puback", 1).catch(() => {});
+  if (waits) await client.waitFor("puback", 1).catch(() => {});
   client.close();
+}
+
+/** Lets no append end until the returned function is called. */
+async function holdAppends(): Promise<() => Promise<void>> {
+  const connection = await backend.pool.connect();
+  await connection.query("begin");
+  await connection.query("select from log.head for update");
+  return async () => {
+    await connection.query("rollback");
+    connection.release();
+  };
+}
+
+/** Ends the connection of each append that waits for what `holdAppends` holds; whether there was one. */
+async function cutHeldAppends(): Promise<boolean> {
+  const { rowCount } = await backend.pool.query(
+    `select pg_terminate_backend(pid) from pg_stat_activity
+      where application_name = 'gridroot append' and datname = current_database() and wait_event_type = 'Lock'`,
+  );
+  return rowCount !== null && rowCount > 0;
 }
 
 test("after a storm with lost connections and a failing log, and in the midst of it, the counters add up", async () => {
   const worker = await startWorker(backend, { logRetryMinMs: 20 });
+  after(() => worker.stop());
   const meterIds = Array.from({ length: 12 }, (_, index) => `storm-${index}`);
   await addMeters(backend.pool, ...meterIds);
   const looks = setInterval(() => void assertCountersAddUp(worker), 1);
+  after(() => clearInterval(looks));
   const next = random(20261121);
   for (let round = 0; round < 6; round += 1) {
-    const storm = Promise.all(meterIds.map((meterId) => misbehave(worker.port, meterId, next)));
-    await backend.pool.query(
-      "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'gridroot append' and datname = current_database()",
-    );
-    await storm;
+    await until("the log takes appends", async () => (await worker.metric("ingest_log_available")) === 1);
+    const release = await holdAppends();
+    const storm = meterIds.map((meterId, index) => misbehave(worker.port, meterId, next, index % 2 === 0));
+    if (round % 2 === 0) {
+      await until("an append has failed", cutHeldAppends);
+    } else {
+      // Those that do not wait are gone before what they published is durable.
+      await Promise.all(storm.filter((_, index) => index % 2 === 1));
+      await until(
+        "half of the connections are closed",
+        async () => (await worker.metric("ingest_connections")) <= meterIds.length / 2,
+      );
+    }
+    await release();
+    await Promise.all(storm);
   }
   await until("nothing is in flight", async () => (await worker.metric("ingest_publish_in_flight")) === 0);
   clearInterval(looks);
@@ -73,7 +108,6 @@ test("after a storm with lost connections and a failing log, and in the midst of
     (await readDeadLetters(worker.eventLog)).length >=
       (await worker.metric("ingest_publish_dead_lettered_total")),
   );
-  await worker.stop();
 });
 
 test("a stop under load acknowledges or drops what it has taken up, and loses nothing that was acknowledged", async () => {

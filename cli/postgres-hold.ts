@@ -1,5 +1,6 @@
 import pg from "pg";
 import type { Logger } from "pino";
+import { directPostgresUrl } from "../service/backends.ts";
 import type { Settings } from "../service/configuration.ts";
 import type { EmbeddedPostgres } from "../service/embedded-postgres.ts";
 import { GridrootError } from "../service/errors.ts";
@@ -58,7 +59,8 @@ export class PostgresHold implements Service {
   }
 
   async #hold(): Promise<void> {
-    const lock = await lockedClient(this.#url, this.#settings.dataDir);
+    const url = directPostgresUrl({ ...this.#settings, postgresUrl: this.#url });
+    const lock = await lockedClient(url, this.#settings.dataDir);
     lock.once("end", () => {
       if (!this.#stopping) this.#recoverAfter(FIRST_PAUSE_MS);
     });

@@ -10,6 +10,7 @@ import { AGGREGATOR } from "../ledger/sealing.ts";
 import { Authority } from "../rollup-relayer/authority/authority.ts";
 import { Relayer } from "../rollup-relayer/relayer/relayer.ts";
 import { privateKeySigner } from "../rollup-relayer/signer.ts";
+import { directPostgresUrl } from "../service/backends.ts";
 import { systemClock } from "../service/clock.ts";
 import { openPool } from "../service/database.ts";
 import { GridrootError } from "../service/errors.ts";
@@ -66,9 +67,9 @@ async function chain(process_: RoleProcess): Promise<readonly Service[]> {
   const { settings, log, faults, context } = process_;
   const keys = await embeddedKeys(settings, context.grid);
   const accounts = Object.values(keys).map((privateKey) => ({ privateKey, balanceWei: LOCAL_BALANCE_WEI }));
-  const { dataDir, chainPort: port, chainId } = settings;
+  const { dataDir, chainHost: host, chainPort: port, chainId } = settings;
   const node = new LocalChain(
-    { dataDir, port, host: "127.0.0.1", chainId, accounts },
+    { dataDir, port, host, chainId, accounts },
     { log, faults, onFailure: (error) => process_.fail(error) },
   );
   process_.offerMining((blocks) => node.mine(blocks));
@@ -97,7 +98,7 @@ async function ingest(process_: RoleProcess): Promise<readonly Service[]> {
     },
     {
       pool: ledger,
-      listenUrl: settings.postgresUrl,
+      listenUrl: directPostgresUrl(settings),
       eventLog,
       clock: process_.readingClock,
       log,
@@ -152,8 +153,8 @@ async function aggregator(process_: RoleProcess): Promise<readonly Service[]> {
       flushEveryMs: settings.flushEveryMs,
       flushEveryRecords: settings.flushEveryRecords,
       partitionsPerRegion: settings.partitionsPerRegion,
-      ledgerConnectionString: settings.postgresUrl,
-      jobsConnectionString: settings.postgresUrl,
+      ledgerConnectionString: directPostgresUrl(settings),
+      jobsConnectionString: directPostgresUrl(settings),
     },
     {
       pool: ledger,
@@ -175,7 +176,7 @@ async function relayer(process_: RoleProcess): Promise<readonly Service[]> {
   const service = new Relayer(
     {
       domain,
-      listenUrl: settings.postgresUrl,
+      listenUrl: directPostgresUrl(settings),
       confirmations: settings.confirmations,
       maxFeeCeilingWei: BigInt(settings.feeCeilingGwei) * GWEI,
       ...RELAYER_LIMITS,
@@ -237,7 +238,6 @@ async function authority(process_: RoleProcess): Promise<readonly Service[]> {
       connectionString: settings.postgresUrl,
       applicationName: storeSchema,
       maxConnections: 4,
-      schema: storeSchema,
     },
     (error) => log.warn({ err: error }, "idle authority store connection lost"),
   );

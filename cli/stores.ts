@@ -107,7 +107,7 @@ export function openLedger(
   log: Logger,
   options: { applicationName: string; maxConnections: number },
 ): Pool {
-  return openPool({ connectionString: settings.postgresUrl, schema: LEDGER_SCHEMA, ...options }, (error) =>
+  return openPool({ connectionString: settings.postgresUrl, ...options }, (error) =>
     log.warn({ err: error }, "idle ledger connection lost"),
   );
 }

@@ -62,7 +62,7 @@ export async function lockLane(connection: Connection, lane: Lane): Promise<numb
     `nonces ${lane.chainId} ${lane.sender}`,
   ]);
   const result = await connection.query<{ next: bigint }>(
-    "select coalesce(max(nonce) + 1, 0) as next from attempt where chain_id = $1 and sender = $2",
+    "select coalesce(max(nonce) + 1, 0) as next from ledger.attempt where chain_id = $1 and sender = $2",
     [lane.chainId, bytesOf(lane.sender)],
   );
   return Number(result.rows[0]!.next);
@@ -81,7 +81,7 @@ export async function journalAttempts(
 ): Promise<readonly bigint[]> {
   const keys = keyColumns(attempts.map((attempt) => attempt.settlement));
   const taken = await connection.query(
-    `insert into settlement as s (region_id, round, interval_end, state, changed_ms)
+    `insert into ledger.settlement as s (region_id, round, interval_end, state, changed_ms)
      select *, 'signed', $4 from unnest($1::integer[], $2::integer[], $3::bigint[])
      on conflict (region_id, round, interval_end) do update
        set state = 'signed', reason = null, changed_ms = $4 where s.state = 'reverted'`,
@@ -91,7 +91,7 @@ export async function journalAttempts(
     throw new GridrootError("settlement-taken", "a batch is already under way", { retryable: true });
   }
   const inserted = await connection.query<{ attempt_id: bigint; nonce: bigint }>(
-    `insert into attempt (chain_id, sender, nonce, contract, state, changed_ms)
+    `insert into ledger.attempt (chain_id, sender, nonce, contract, state, changed_ms)
      select $1, $2, nonce, contract, 'signed', $3 from unnest($4::bigint[], $5::bytea[]) as n (nonce, contract)
      returning attempt_id, nonce`,
     [
@@ -106,7 +106,7 @@ export async function journalAttempts(
   const ids = attempts.map((attempt) => idByNonce.get(attempt.nonce)!);
   const transactions = attempts.map((attempt) => attempt.transaction);
   await connection.query(
-    `insert into attempt_transaction
+    `insert into ledger.attempt_transaction
        (attempt_id, hash, raw, gas_limit, max_fee_wei, max_priority_fee_wei, signed_ms)
      select *, $7 from unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::numeric[], $6::numeric[])`,
     [
@@ -120,7 +120,7 @@ export async function journalAttempts(
     ],
   );
   await connection.query(
-    `insert into settlement_attempt (region_id, round, interval_end, attempt_id)
+    `insert into ledger.settlement_attempt (region_id, round, interval_end, attempt_id)
      select * from unnest($1::integer[], $2::integer[], $3::bigint[], $4::bigint[])`,
     [...keys, ids],
   );
@@ -149,17 +149,17 @@ interface Row {
 
 const SELECT = `select a.attempt_id, a.nonce, a.contract, a.state, a.succeeded, a.mined_hash, a.block_number,
     a.block_hash, a.gas_used, t.*, k.*
-  from attempt a
+  from ledger.attempt a
   cross join lateral (
     select array_agg(hash order by signed_ms, hash) as hashes, array_agg(raw order by signed_ms, hash) as raws,
            array_agg(gas_limit::text order by signed_ms, hash) as gas_limits,
            array_agg(max_fee_wei::text order by signed_ms, hash) as max_fees,
            array_agg(max_priority_fee_wei::text order by signed_ms, hash) as max_priority_fees
-      from attempt_transaction where attempt_id = a.attempt_id) t
+      from ledger.attempt_transaction where attempt_id = a.attempt_id) t
   cross join lateral (
     select array_agg(region_id order by region_id) as region_ids, array_agg(round order by region_id) as rounds,
            array_agg(interval_end::text order by region_id) as intervals
-      from settlement_attempt where attempt_id = a.attempt_id) k`;
+      from ledger.settlement_attempt where attempt_id = a.attempt_id) k`;
 
 /** Attempts of the lane that no receipt was seen of, by nonce. */
 export async function unminedAttempts(db: Queryable, lane: Lane): Promise<readonly Attempt[]> {
@@ -212,7 +212,7 @@ async function selectAttempts(
 /** Contracts, other than `contract`, that the lane's chain was used for: the journal belongs to another deployment. */
 export async function otherContracts(db: Queryable, chainId: number, contract: Hex): Promise<readonly Hex[]> {
   const result = await db.query<{ contract: Buffer }>(
-    "select distinct contract from attempt where chain_id = $1 and contract <> $2",
+    "select distinct contract from ledger.attempt where chain_id = $1 and contract <> $2",
     [chainId, bytesOf(contract)],
   );
   return result.rows.map((row) => hexOf(row.contract));
@@ -248,16 +248,16 @@ export async function moveAttempts(
          as n (attempt_id, was, state, succeeded, mined_hash, block_number, block_hash, gas_used,
                settlement_state, reason, ended)
      ), moved as (
-       update attempt a
+       update ledger.attempt a
           set state = n.state, succeeded = n.succeeded, mined_hash = n.mined_hash, block_number = n.block_number,
               block_hash = n.block_hash, gas_used = n.gas_used, changed_ms = $12
          from step n where a.attempt_id = n.attempt_id and a.state = n.was
        returning n.attempt_id, n.settlement_state, n.reason, n.ended
      ), carried as (
-       update settlement_attempt j set live = not m.ended from moved m where j.attempt_id = m.attempt_id and j.live
+       update ledger.settlement_attempt j set live = not m.ended from moved m where j.attempt_id = m.attempt_id and j.live
        returning j.region_id, j.round, j.interval_end, m.settlement_state, m.reason
      )
-     update settlement s set state = c.settlement_state, reason = c.reason, changed_ms = $12 from carried c
+     update ledger.settlement s set state = c.settlement_state, reason = c.reason, changed_ms = $12 from carried c
       where (s.region_id, s.round, s.interval_end) = (c.region_id, c.round, c.interval_end)`,
     [
       steps.map((step) => step.attemptId),

@@ -43,7 +43,7 @@ interface Row {
 export async function recordAttestation(db: Queryable, attestation: Attestation): Promise<boolean> {
   const result = await db.query(
     `with recorded as (
-       insert into attestation as a
+       insert into ledger.attestation as a
          (region_id, round, interval_end, authority, authority_set_epoch, signature, refusal, received_ms)
        values ($1, $2, $3, $4, $5, $6, $7, $8)
        on conflict (region_id, round, interval_end, authority, authority_set_epoch) do update
@@ -68,7 +68,7 @@ export async function recordAttestation(db: Queryable, attestation: Attestation)
 /** All attestations of a batch, by epoch and authority. */
 export async function attestationsOf(db: Queryable, key: BatchKey): Promise<readonly Attestation[]> {
   const result = await db.query<Row>(
-    `select * from attestation where region_id = $1 and round = $2 and interval_end = $3
+    `select * from ledger.attestation where region_id = $1 and round = $2 and interval_end = $3
       order by authority_set_epoch, authority`,
     [key.regionId, key.round, key.interval],
   );
@@ -88,14 +88,14 @@ export async function pendingFor(
 ): Promise<readonly Batch[]> {
   const result = await db.query<BatchRow>(
     `select ${BATCH_COLUMNS}
-       from region r
+       from ledger.region r
        left join lateral (
-         select a.round, a.interval_end from attestation a
+         select a.round, a.interval_end from ledger.attestation a
           where a.authority = $1 and a.authority_set_epoch = $2::bigint and a.region_id = r.region_id
           order by a.round desc, a.interval_end desc limit 1) done on true
        cross join lateral (
          select n.*, row_number() over (order by n.round, n.interval_end) as turn
-           from (select * from batch
+           from (select * from ledger.batch
                   where region_id = r.region_id and voided_ms is null
                     and (round, interval_end) > (coalesce(done.round, 0), coalesce(done.interval_end, -1))
                   order by round, interval_end limit $3) n) b

@@ -62,7 +62,7 @@ export async function findBatch(
   key: { readonly region: string; readonly interval: number; readonly round?: number | undefined },
 ): Promise<Batch | undefined> {
   const result = await db.query<BatchRow>(
-    `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
+    `select ${BATCH_COLUMNS} from ledger.batch b join ledger.region r using (region_id)
       where r.name = $1 and b.interval_end = $2 and ($3::bigint is null or b.round = $3)
       order by b.voided_ms is not null, b.round desc limit 1`,
     [key.region, key.interval, key.round ?? null],
@@ -80,7 +80,7 @@ export async function listBatches(
   },
 ): Promise<readonly Batch[]> {
   const result = await db.query<BatchRow>(
-    `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
+    `select ${BATCH_COLUMNS} from ledger.batch b join ledger.region r using (region_id)
       where ($1::text is null or r.name = $1) and ($2::bigint is null or b.interval_end < $2)
       order by b.interval_end desc, b.region_id, b.round desc limit $3`,
     [page.region ?? null, page.beforeInterval ?? null, page.limit],
@@ -94,7 +94,7 @@ export async function findBatchByDataHash(
   key: { readonly regionId: number; readonly interval: number; readonly dataHash: Hex },
 ): Promise<Batch | undefined> {
   const result = await db.query<BatchRow>(
-    `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
+    `select ${BATCH_COLUMNS} from ledger.batch b join ledger.region r using (region_id)
       where b.region_id = $1 and b.interval_end = $2 and b.data_hash = $3 limit 1`,
     [key.regionId, key.interval, bytesOf(key.dataHash)],
   );
@@ -106,7 +106,7 @@ const decompress = promisify(zstdDecompress);
 /** The evidence file of a batch, decompressed: its keccak-256 is the batch's `dataHash`. */
 export async function readEvidence(db: Queryable, key: BatchKey): Promise<Buffer | undefined> {
   const result = await db.query<{ file_zstd: Buffer }>(
-    "select file_zstd from evidence where region_id = $1 and round = $2 and interval_end = $3",
+    "select file_zstd from ledger.evidence where region_id = $1 and round = $2 and interval_end = $3",
     [key.regionId, key.round, key.interval],
   );
   return result.rows[0] === undefined ? undefined : decompress(result.rows[0].file_zstd);

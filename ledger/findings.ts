@@ -10,7 +10,7 @@ export async function saveQuarantined(
 ): Promise<void> {
   if (readings.length === 0) return;
   await connection.query(
-    `insert into quarantine (topic, partition, log_offset, index, meter_id, epoch, seq, t, reason)
+    `insert into ledger.quarantine (topic, partition, log_offset, index, meter_id, epoch, seq, t, reason)
      select * from unnest($1::text[], $2::integer[], $3::bigint[], $4::integer[], $5::text[], $6::integer[],
                           $7::bigint[], $8::bigint[], $9::text[])
      on conflict (topic, partition, log_offset, index) do nothing`,
@@ -35,10 +35,10 @@ export async function flagMeters(
   reason: string,
 ): Promise<void> {
   if (meterIds.length === 0) return;
-  await connection.query("update meter set flagged = $2 where meter_id = any($1) and flagged is null", [
-    meterIds,
-    reason,
-  ]);
+  await connection.query(
+    "update ledger.meter set flagged = $2 where meter_id = any($1) and flagged is null",
+    [meterIds, reason],
+  );
 }
 
 /** What a sealed interval lacked when it was sealed. Explains; is never added to totals. */
@@ -63,7 +63,7 @@ export async function saveAdjustments(
 ): Promise<void> {
   if (adjustments.length === 0) return;
   await connection.query(
-    `insert into adjustment (region_id, interval_end, service_point, account, meter_id, epoch, seq, delta_wh, reason,
+    `insert into ledger.adjustment (region_id, interval_end, service_point, account, meter_id, epoch, seq, delta_wh, reason,
                              created_ms)
      select $1, a.interval_end, a.service_point, decode(a.account, 'hex'), a.meter_id, a.epoch, a.seq, a.delta_wh, $2, $3
        from unnest($4::bigint[], $5::text[], $6::text[], $7::text[], $8::integer[], $9::bigint[], $10::bigint[])
@@ -92,7 +92,7 @@ export async function sumAdjustments(
 ): Promise<ReadonlyMap<string, bigint>> {
   const result = await connection.query<{ interval_end: bigint; service_point: string; sum: bigint }>(
     `select interval_end, service_point, sum(delta_wh)::bigint as sum
-       from adjustment join unnest($2::bigint[], $3::text[]) as k (interval_end, service_point)
+       from ledger.adjustment join unnest($2::bigint[], $3::text[]) as k (interval_end, service_point)
          using (interval_end, service_point)
       where region_id = $1 group by interval_end, service_point`,
     [regionId, keys.map(({ interval }) => interval), keys.map(({ servicePoint }) => servicePoint)],

@@ -40,7 +40,7 @@ interface Row {
   flagged: string | null;
 }
 
-const SELECT = `select m.*, r.name as region from meter m join region r using (region_id)`;
+const SELECT = `select m.*, r.name as region from ledger.meter m join ledger.region r using (region_id)`;
 
 /** The meter of that id, or `undefined`. */
 export async function findMeter(db: Queryable, meterId: string): Promise<Meter | undefined> {

@@ -25,29 +25,29 @@ interface QueueRow extends BatchRow {
 export async function postingQueues(db: Queryable, perRegion: number): Promise<readonly RegionQueue[]> {
   const result = await db.query<QueueRow>(
     `select ${BATCH_COLUMNS}, u.in_flight, u.last_under_way, u.failing
-       from region r
+       from ledger.region r
        left join lateral (
-         select round, interval_end from settlement
+         select round, interval_end from ledger.settlement
           where region_id = r.region_id and state in ('final', 'settled-externally')
           order by round desc, interval_end desc limit 1) done on true
        cross join lateral (
          select count(*) filter (where state in ('signed', 'broadcast')) as in_flight,
                 max(interval_end) filter (where state in ('signed', 'broadcast', 'mined')) as last_under_way,
-                exists (select from attempt a join settlement_attempt j using (attempt_id)
+                exists (select from ledger.attempt a join ledger.settlement_attempt j using (attempt_id)
                          where j.region_id = r.region_id and j.live and a.state = 'mined' and not a.succeeded) as failing
-           from settlement
+           from ledger.settlement
           where region_id = r.region_id and state not in ('final', 'settled-externally')) u
        cross join lateral (
          select * from (
-           (select b.* from settlement s join batch b using (region_id, round, interval_end)
+           (select b.* from ledger.settlement s join ledger.batch b using (region_id, round, interval_end)
              where s.region_id = r.region_id and s.state = 'reverted' and b.voided_ms is null
              order by b.round, b.interval_end limit $1)
            union all
-           (select n.* from batch n
+           (select n.* from ledger.batch n
              where n.region_id = r.region_id and n.voided_ms is null
                and (n.round, n.interval_end) > (coalesce(done.round, 0), coalesce(done.interval_end, -1))
                and not exists (
-                 select from settlement s
+                 select from ledger.settlement s
                   where (s.region_id, s.round, s.interval_end) = (n.region_id, n.round, n.interval_end))
              order by n.round, n.interval_end limit $1)) w
           order by round, interval_end limit $1) b
@@ -79,7 +79,7 @@ export async function signaturesOf(
     `select k.position, a.authority, a.signature
        from unnest($1::integer[], $2::integer[], $3::bigint[]) with ordinality
             as k (region_id, round, interval_end, position)
-       join attestation a using (region_id, round, interval_end)
+       join ledger.attestation a using (region_id, round, interval_end)
       where a.authority_set_epoch = $4 and a.signature is not null
       order by k.position, a.authority`,
     [
@@ -102,7 +102,7 @@ export async function signaturesOf(
 /** Notes that the chain holds a batch by somebody else's transaction. Idempotent. */
 export async function settleExternally(db: Queryable, key: BatchKey, nowMs: number): Promise<void> {
   await db.query(
-    `insert into settlement as s (region_id, round, interval_end, state, changed_ms)
+    `insert into ledger.settlement as s (region_id, round, interval_end, state, changed_ms)
      values ($1, $2, $3, 'settled-externally', $4)
      on conflict (region_id, round, interval_end) do update
        set state = 'settled-externally', reason = null, changed_ms = $4 where s.state = 'reverted'`,
@@ -118,7 +118,7 @@ export async function refuseSettlement(
   nowMs: number,
 ): Promise<void> {
   await db.query(
-    `insert into settlement as s (region_id, round, interval_end, state, reason, changed_ms)
+    `insert into ledger.settlement as s (region_id, round, interval_end, state, reason, changed_ms)
      values ($1, $2, $3, 'reverted', $4, $5)
      on conflict (region_id, round, interval_end) do update
        set reason = $4, changed_ms = $5 where s.state = 'reverted' and s.reason is distinct from $4`,

@@ -43,7 +43,7 @@ export async function listQuarantine(
   },
 ): Promise<readonly QuarantinedReading[]> {
   const result = await db.query<Row>(
-    `select * from quarantine
+    `select * from ledger.quarantine
       where ($1::text is null or topic = $1) and ($2::text is null or meter_id = $2)
         and (topic, partition, log_offset, index) > ($3, $4, $5, $6)
       order by topic, partition, log_offset, index limit $7`,
@@ -66,7 +66,7 @@ export async function newestQuarantined(
   page: { readonly meterId?: string | undefined; readonly limit: number },
 ): Promise<readonly QuarantinedReading[]> {
   const result = await db.query<Row>(
-    `select * from quarantine where $1::text is null or meter_id = $1
+    `select * from ledger.quarantine where $1::text is null or meter_id = $1
       order by t desc, topic, partition, log_offset, index limit $2`,
     [page.meterId ?? null, page.limit],
   );

@@ -41,14 +41,14 @@ interface Row {
 export async function listRegions(db: Queryable): Promise<readonly RegionOverview[]> {
   const result = await db.query<Row>(
     `select r.region_id, r.name, r.utility, r.round, r.sealed_until, newest.*,
-            (select count(*) from meter m where m.region_id = r.region_id and m.retired_at is null) as meters,
-            (select count(*) from batch b where b.region_id = r.region_id and b.voided_ms is null) as batches,
-            (select max(interval_end) from settlement s
+            (select count(*) from ledger.meter m where m.region_id = r.region_id and m.retired_at is null) as meters,
+            (select count(*) from ledger.batch b where b.region_id = r.region_id and b.voided_ms is null) as batches,
+            (select max(interval_end) from ledger.settlement s
               where s.region_id = r.region_id and s.state in ('mined', 'final', 'settled-externally')) as settled_until
-       from region r
+       from ledger.region r
        left join lateral (
          select b.leaf_count, b.cumulative_credit_wh, b.cumulative_debit_wh, b.held_wh
-           from batch b where b.region_id = r.region_id and b.voided_ms is null
+           from ledger.batch b where b.region_id = r.region_id and b.voided_ms is null
           order by b.interval_end desc, b.round desc limit 1) newest on true
       order by r.region_id`,
   );
@@ -85,9 +85,9 @@ export async function countExpectedMeters(
   const result = await db.query<{ name: string; interval_end: bigint; meters: bigint }>(
     `select r.name, e.interval_end, count(*) as meters
        from unnest($1::bigint[]) as e (interval_end)
-       join meter m on m.commissioned_at <= e.interval_end - $2
+       join ledger.meter m on m.commissioned_at <= e.interval_end - $2
         and (m.retired_at is null or m.retired_at >= e.interval_end)
-       join region r using (region_id)
+       join ledger.region r using (region_id)
       group by r.name, e.interval_end`,
     [ends, lengthS],
   );
@@ -101,7 +101,7 @@ export async function countExpectedMeters(
 /** Names of the regions in which the account has, or had, a service point. */
 export async function regionsOfAccount(db: Queryable, account: Hex): Promise<readonly string[]> {
   const result = await db.query<{ name: string }>(
-    "select distinct r.name from meter m join region r using (region_id) where m.account = $1 order by r.name",
+    "select distinct r.name from ledger.meter m join ledger.region r using (region_id) where m.account = $1 order by r.name",
     [Buffer.from(account.slice(2), "hex")],
   );
   return result.rows.map((row) => row.name);

@@ -23,7 +23,7 @@ export interface RegionTip {
  */
 export async function ensureRegions(db: Queryable, regions: readonly RegionIdentity[]): Promise<void> {
   await db.query(
-    `insert into region (region_id, name, utility)
+    `insert into ledger.region (region_id, name, utility)
      select * from unnest($1::integer[], $2::text[], $3::text[]) on conflict (region_id) do nothing`,
     [
       regions.map((region) => region.regionId),
@@ -31,7 +31,9 @@ export async function ensureRegions(db: Queryable, regions: readonly RegionIdent
       regions.map((region) => region.utility),
     ],
   );
-  const stored = await db.query<{ region_id: number; name: string }>("select region_id, name from region");
+  const stored = await db.query<{ region_id: number; name: string }>(
+    "select region_id, name from ledger.region",
+  );
   const names = new Map(stored.rows.map((row) => [row.region_id, row.name]));
   const differing = regions.find((region) => names.get(region.regionId) !== region.name);
   if (differing !== undefined) {
@@ -60,7 +62,7 @@ export async function lockRegion(
 
 async function tip(db: Queryable, regionId: number, lock: string): Promise<RegionTip> {
   const result = await db.query<{ round: number; sealed_until: bigint | null; registry_version: bigint }>(
-    `select round, sealed_until, registry_version from region where region_id = $1 ${lock}`,
+    `select round, sealed_until, registry_version from ledger.region where region_id = $1 ${lock}`,
     [regionId],
   );
   const row = result.rows[0];
@@ -74,5 +76,8 @@ async function tip(db: Queryable, regionId: number, lock: string): Promise<Regio
 
 /** Moves the seal. Call it with the region locked alone. */
 export async function moveSeal(connection: Connection, regionId: number, sealedUntil: number): Promise<void> {
-  await connection.query("update region set sealed_until = $2 where region_id = $1", [regionId, sealedUntil]);
+  await connection.query("update ledger.region set sealed_until = $2 where region_id = $1", [
+    regionId,
+    sealedUntil,
+  ]);
 }

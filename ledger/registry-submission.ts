@@ -96,7 +96,7 @@ async function projected(
   const giveUpAt = performance.now() + timeoutMs;
   for (let pauseMs = FIRST_LOOK_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
     const found = await pool.query<Projected>(
-      "select record_id, refused from registry_record where record_id = any($1)",
+      "select record_id, refused from ledger.registry_record where record_id = any($1)",
       [ids],
     );
     if (found.rows.length === distinct) return found.rows;

@@ -17,12 +17,13 @@ export async function findKnown(
   meterIds: readonly string[],
 ): Promise<{ readonly recordIds: Set<string>; readonly meterIds: Set<string> }> {
   const records = await db.query<{ record_id: string }>(
-    "select record_id from registry_record where record_id = any($1)",
+    "select record_id from ledger.registry_record where record_id = any($1)",
     [recordIds],
   );
-  const meters = await db.query<{ meter_id: string }>("select meter_id from meter where meter_id = any($1)", [
-    meterIds,
-  ]);
+  const meters = await db.query<{ meter_id: string }>(
+    "select meter_id from ledger.meter where meter_id = any($1)",
+    [meterIds],
+  );
   return {
     recordIds: new Set(records.rows.map((row) => row.record_id)),
     meterIds: new Set(meters.rows.map((row) => row.meter_id)),
@@ -41,7 +42,7 @@ export async function projectRecords(
 ): Promise<void> {
   if (records.length === 0) return;
   await connection.query(
-    `insert into registry_record (record_id, region_id, partition, log_offset, refused)
+    `insert into ledger.registry_record (record_id, region_id, partition, log_offset, refused)
      select r.id, $1, $2, r.log_offset, r.refused
        from unnest($3::text[], $4::bigint[], $5::text[]) as r (id, log_offset, refused)
      on conflict (record_id) do nothing`,
@@ -63,10 +64,10 @@ export async function projectRecords(
   for (const record of applied) {
     if (record.type !== "commission") await changeMeter(connection, record);
   }
-  await connection.query("update region set registry_version = registry_version + $2 where region_id = $1", [
-    place.regionId,
-    applied.length,
-  ]);
+  await connection.query(
+    "update ledger.region set registry_version = registry_version + $2 where region_id = $1",
+    [place.regionId, applied.length],
+  );
 }
 
 async function insertCommissioned(
@@ -76,7 +77,7 @@ async function insertCommissioned(
 ): Promise<void> {
   if (records.length === 0) return;
   await connection.query(
-    `insert into meter (meter_id, region_id, utility, service_point, account, modulus_wh, max_power_w, secret_sha256,
+    `insert into ledger.meter (meter_id, region_id, utility, service_point, account, modulus_wh, max_power_w, secret_sha256,
                         commissioned_at)
      select m.meter_id, $1, m.utility, m.service_point, decode(m.account, 'hex'), m.modulus_wh, m.max_power_w,
             decode(m.secret, 'hex'), m.commissioned_at
@@ -101,13 +102,16 @@ async function changeMeter(
   record: Exclude<RegistryRecord, CommissionRecord>,
 ): Promise<void> {
   if (record.type === "reset") {
-    await connection.query("update meter set epoch = $2 where meter_id = $1", [
+    await connection.query("update ledger.meter set epoch = $2 where meter_id = $1", [
       record.meterId,
       record.epoch + 1,
     ]);
     return;
   }
-  await connection.query("update meter set retired_at = $2 where meter_id = $1", [record.meterId, record.at]);
+  await connection.query("update ledger.meter set retired_at = $2 where meter_id = $1", [
+    record.meterId,
+    record.at,
+  ]);
   if (record.type === "swap") await insertSuccessor(connection, record.meterId, record.device, record.at);
 }
 
@@ -118,10 +122,10 @@ async function insertSuccessor(
   at: number,
 ): Promise<void> {
   const inserted = await connection.query(
-    `insert into meter (meter_id, region_id, utility, service_point, account, modulus_wh, max_power_w, secret_sha256,
+    `insert into ledger.meter (meter_id, region_id, utility, service_point, account, modulus_wh, max_power_w, secret_sha256,
                         commissioned_at)
      select $2, region_id, utility, service_point, account, $3, $4, decode($5, 'hex'), $6
-       from meter where meter_id = $1`,
+       from ledger.meter where meter_id = $1`,
     [predecessorId, device.meterId, device.modulusWh, device.maxPowerW, device.secretSha256, at],
   );
   invariant(inserted.rowCount === 1, "a swapped meter is in the registry");
@@ -138,7 +142,7 @@ export interface Birth {
 export async function saveBirths(connection: Connection, births: readonly Birth[]): Promise<void> {
   if (births.length === 0) return;
   await connection.query(
-    `insert into meter_birth (meter_id, payload, received_ms)
+    `insert into ledger.meter_birth (meter_id, payload, received_ms)
      select * from unnest($1::text[], $2::jsonb[], $3::bigint[])
      on conflict (meter_id) do update set payload = excluded.payload, received_ms = excluded.received_ms`,
     [

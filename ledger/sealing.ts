@@ -23,7 +23,7 @@ export async function saveOpenings(
   openings: readonly IntervalOpening[],
 ): Promise<void> {
   await db.query(
-    `insert into interval_opening as o (region_id, interval_end, first_append_ms)
+    `insert into ledger.interval_opening as o (region_id, interval_end, first_append_ms)
      select $1, * from unnest($2::bigint[], $3::bigint[])
      on conflict (region_id, interval_end) do update set first_append_ms = excluded.first_append_ms
        where excluded.first_append_ms < o.first_append_ms`,
@@ -38,7 +38,7 @@ export async function loadOpenings(
   sealedUntil: number,
 ): Promise<readonly IntervalOpening[]> {
   const result = await db.query<{ interval_end: bigint; first_append_ms: bigint }>(
-    `select interval_end, first_append_ms from interval_opening
+    `select interval_end, first_append_ms from ledger.interval_opening
       where region_id = $1 and interval_end > $2 order by interval_end`,
     [regionId, sealedUntil],
   );
@@ -62,7 +62,7 @@ export async function saveBarrier(
   barriers: readonly Barrier[],
 ): Promise<void> {
   await db.query(
-    `insert into seal_barrier (region_id, interval_end, partition, next_offset)
+    `insert into ledger.seal_barrier (region_id, interval_end, partition, next_offset)
      select $1, * from unnest($2::bigint[], $3::integer[], $4::bigint[]) on conflict do nothing`,
     [
       regionId,
@@ -80,7 +80,7 @@ export async function loadBarriers(
   sealedUntil: number,
 ): Promise<readonly Barrier[]> {
   const result = await db.query<{ interval_end: bigint; partition: number; next_offset: bigint }>(
-    `select interval_end, partition, next_offset from seal_barrier
+    `select interval_end, partition, next_offset from ledger.seal_barrier
       where region_id = $1 and interval_end > $2 order by interval_end, partition`,
     [regionId, sealedUntil],
   );
@@ -98,7 +98,7 @@ export async function lowerBarrier(
   { interval, partition, nextOffset }: Barrier,
 ): Promise<void> {
   await connection.query(
-    `update seal_barrier set next_offset = $4, lowered_from = coalesce(lowered_from, next_offset)
+    `update ledger.seal_barrier set next_offset = $4, lowered_from = coalesce(lowered_from, next_offset)
       where region_id = $1 and interval_end = $2 and partition = $3 and next_offset > $4`,
     [regionId, interval, partition, nextOffset],
   );
@@ -110,12 +110,12 @@ export async function forgetSealed(
   regionId: number,
   sealedUntil: number,
 ): Promise<void> {
-  await connection.query("delete from interval_opening where region_id = $1 and interval_end <= $2", [
+  await connection.query("delete from ledger.interval_opening where region_id = $1 and interval_end <= $2", [
     regionId,
     sealedUntil,
   ]);
   await connection.query(
-    "delete from seal_barrier where region_id = $1 and interval_end <= $2 and lowered_from is null",
+    "delete from ledger.seal_barrier where region_id = $1 and interval_end <= $2 and lowered_from is null",
     [regionId, sealedUntil],
   );
 }
@@ -127,7 +127,7 @@ export async function findBatchUntil(
   until: number,
 ): Promise<BatchKey | undefined> {
   const result = await db.query<{ round: number; interval_end: bigint }>(
-    `select round, interval_end from batch
+    `select round, interval_end from ledger.batch
       where region_id = $1 and interval_end <= $2 and voided_ms is null
       order by interval_end desc, round desc limit 1`,
     [regionId, until],
@@ -146,7 +146,7 @@ export async function insertBatch(
 ): Promise<void> {
   const heldWh = evidence.accounts.reduce((sum, account) => sum + account.heldWh, 0n);
   await connection.query(
-    `insert into batch (region_id, round, interval_end, prev_interval, prev_root, root, interval_credit_wh,
+    `insert into ledger.batch (region_id, round, interval_end, prev_interval, prev_root, root, interval_credit_wh,
                         cumulative_credit_wh, cumulative_debit_wh, held_wh, leaf_count, data_hash, content_hash,
                         registry_version, sealed_ms)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
@@ -170,7 +170,7 @@ export async function insertBatch(
   );
   const fileZstd = await compress(file, { params: { [constants.ZSTD_c_compressionLevel]: 3 } });
   await connection.query(
-    "insert into evidence (region_id, round, interval_end, file_zstd) values ($1, $2, $3, $4)",
+    "insert into ledger.evidence (region_id, round, interval_end, file_zstd) values ($1, $2, $3, $4)",
     [content.region, content.round, content.interval, fileZstd],
   );
 }

@@ -9,7 +9,7 @@ export async function loadServicePoints(
   partition?: number,
 ): Promise<ServicePoint[]> {
   const result = await db.query<{ service_point: string; packed: Buffer }>(
-    `select service_point, packed from service_point_state
+    `select service_point, packed from ledger.service_point_state
       where region_id = $1 and ($2::integer is null or partition = $2)`,
     [regionId, partition ?? null],
   );
@@ -25,7 +25,7 @@ export async function saveServicePoints(
 ): Promise<void> {
   if (states.length === 0) return;
   await connection.query(
-    `insert into service_point_state as s (region_id, partition, service_point, packed)
+    `insert into ledger.service_point_state as s (region_id, partition, service_point, packed)
      select $1, $2, * from unnest($3::text[], $4::bytea[])
      on conflict (region_id, partition, service_point) do update set packed = excluded.packed`,
     [
@@ -69,7 +69,7 @@ export async function saveProgress(
   counts: ReadingCounts,
 ): Promise<void> {
   await connection.query(
-    `insert into partition_progress as p
+    `insert into ledger.partition_progress as p
        (region_id, partition, first_end, counting, waiting, in_service, blocked_end,
         readings, accepted, stale, duplicates, waiting_epoch, quarantined)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -110,7 +110,7 @@ interface ProgressRow {
 /** The progress of a region's partitions that have been flushed at least once. */
 export async function loadProgress(db: Queryable, regionId: number): Promise<readonly PartitionProgress[]> {
   const result = await db.query<ProgressRow>(
-    `select partition, first_end, counting, waiting, in_service, blocked_end from partition_progress where region_id = $1`,
+    `select partition, first_end, counting, waiting, in_service, blocked_end from ledger.partition_progress where region_id = $1`,
     [regionId],
   );
   return result.rows.map((row) => ({

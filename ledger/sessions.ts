@@ -23,7 +23,7 @@ export async function claimSessions(
 ): Promise<readonly SessionClaim[]> {
   const result = await db.query<{ client_id: string; generation: bigint }>(
     `with claimed as (
-       insert into mqtt_session as s (client_id, worker, generation)
+       insert into ledger.mqtt_session as s (client_id, worker, generation)
        select id, $1, 1 from unnest($2::text[]) as id order by id
        on conflict (client_id) do update set worker = excluded.worker, generation = s.generation + 1
        returning client_id, generation
@@ -48,7 +48,7 @@ export async function findSessions(
   clientIds: readonly string[],
 ): Promise<readonly SessionClaim[]> {
   const result = await db.query<{ client_id: string; generation: bigint }>(
-    "select client_id, generation from mqtt_session where client_id = any($1::text[])",
+    "select client_id, generation from ledger.mqtt_session where client_id = any($1::text[])",
     [clientIds],
   );
   return result.rows.map((row) => ({ clientId: row.client_id, generation: row.generation }));

@@ -35,10 +35,10 @@ export async function settlementStatuses(
   const result = await db.query<StatusRow>(
     `select s.region_id, s.round, s.interval_end, s.state, s.reason, s.changed_ms, a.mined_hash, a.block_number
        from unnest($1::integer[], $2::integer[], $3::bigint[]) as k (region_id, round, interval_end)
-       join settlement s using (region_id, round, interval_end)
-       left join settlement_attempt j on j.live
+       join ledger.settlement s using (region_id, round, interval_end)
+       left join ledger.settlement_attempt j on j.live
         and (j.region_id, j.round, j.interval_end) = (s.region_id, s.round, s.interval_end)
-       left join attempt a on a.attempt_id = j.attempt_id and a.succeeded`,
+       left join ledger.attempt a on a.attempt_id = j.attempt_id and a.succeeded`,
     [keys.map((key) => key.regionId), keys.map((key) => key.round), keys.map((key) => key.interval)],
   );
   const byKey = new Map(
@@ -60,15 +60,15 @@ function toStatus(row: StatusRow): SettlementStatus {
 /** A region's newest batch that is on chain, or else its newest sealed one; `undefined` where it has none. */
 export async function newestProvableBatch(db: Queryable, region: string): Promise<Batch | undefined> {
   const settled = await db.query<BatchRow>(
-    `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
-       join settlement s on (s.region_id, s.round, s.interval_end) = (b.region_id, b.round, b.interval_end)
+    `select ${BATCH_COLUMNS} from ledger.batch b join ledger.region r using (region_id)
+       join ledger.settlement s on (s.region_id, s.round, s.interval_end) = (b.region_id, b.round, b.interval_end)
       where r.name = $1 and b.voided_ms is null and s.state in ('mined', 'final', 'settled-externally')
       order by b.interval_end desc limit 1`,
     [region],
   );
   if (settled.rows[0] !== undefined) return toBatch(settled.rows[0]);
   const sealed = await db.query<BatchRow>(
-    `select ${BATCH_COLUMNS} from batch b join region r using (region_id)
+    `select ${BATCH_COLUMNS} from ledger.batch b join ledger.region r using (region_id)
       where r.name = $1 and b.voided_ms is null order by b.interval_end desc, b.round desc limit 1`,
     [region],
   );

@@ -25,6 +25,14 @@ export function backendsOf(
   };
 }
 
+/**
+ * The PostgreSQL server itself, past a pooler: for whatever needs a session of its own, which are LISTEN, jobs and the
+ * log on PostgreSQL, and the lock of `start`.
+ */
+export function directPostgresUrl(settings: Pick<Settings, "postgresUrl" | "postgresDirectUrl">): string {
+  return settings.postgresDirectUrl === "" ? settings.postgresUrl : settings.postgresDirectUrl;
+}
+
 /** The broker list as host:port strings. */
 export function kafkaBrokers(settings: Pick<Settings, "kafkaBrokers">): string[] {
   return settings.kafkaBrokers.split(",").filter((broker) => broker !== "");
@@ -59,6 +67,9 @@ export function requireBackendSettings(settings: Settings): void {
   }
   if (jobs === "redis") require("redisUrl", "jobs on Redis");
   if (settings.profile === "distributed") require("postgresUrl", "the distributed profile");
+  for (const key of ["postgresDirectUrl", "postgresReplicaUrl"] as const)
+    if (settings[key] !== "")
+      require("postgresUrl", `${SETTINGS[key].name}, which is another way to its data,`);
   if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(settings.namespace))
     faults.push(`${SETTINGS.namespace.name}: small letters, digits and hyphens, 63 at the most`);
   if (faults.length > 0) throw new GridrootError("settings-invalid", faults.join("\n"));

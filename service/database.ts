@@ -13,9 +13,16 @@ export interface PoolOptions {
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
   readonly maxConnections: number;
-  /** Schema that unqualified names refer to. */
-  readonly schema: string;
+  /**
+   * Schema that unqualified names refer to, for sessions on the server itself: a pooler in transaction mode has none
+   * to keep it in. Statements that may go through one name the schema of every table (docs/decisions/0010).
+   */
+  readonly schema?: string;
+  /** How long a statement waits for a connection, made or freed, ms; default 10,000. */
+  readonly acquireTimeoutMs?: number;
 }
+
+const ACQUIRE_TIMEOUT_MS = 10_000;
 
 /**
  * Opens a pool. `int8` columns arrive as `bigint`. Errors of idle connections are handed to `onIdleError`: the pool
@@ -27,8 +34,8 @@ export function openPool(options: PoolOptions, onIdleError: (error: Error) => vo
     application_name: options.applicationName,
     max: options.maxConnections,
     types,
-    options: `-c search_path=${options.schema}`,
-    connectionTimeoutMillis: 10_000,
+    ...(options.schema === undefined ? {} : { options: `-c search_path=${options.schema}` }),
+    connectionTimeoutMillis: options.acquireTimeoutMs ?? ACQUIRE_TIMEOUT_MS,
     keepAlive: true,
   });
   pool.on("error", onIdleError);

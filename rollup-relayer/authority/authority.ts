@@ -46,7 +46,7 @@ export interface AuthorityOptions {
 }
 
 export interface AuthorityDependencies {
-  /** Of the authority's own database, its search path on `storeSchema`. */
+  /** Of the authority's own database. */
   readonly pool: Pool;
   readonly signer: Signer;
   readonly client: SettlementClient;
@@ -86,7 +86,10 @@ export class Authority implements Service {
     this.#dependencies = dependencies;
     this.#log = dependencies.log.child({ authority: options.name });
     const authority = dependencies.signer.address;
-    this.#store = new AuthorityStore({ authority, domain: options.domain }, { pool: dependencies.pool });
+    this.#store = new AuthorityStore(
+      { authority, domain: options.domain, schema: options.storeSchema },
+      { pool: dependencies.pool },
+    );
     this.#source = new BatchSource({ ...options, authority }, { fetch: dependencies.fetch });
     const registers = [dependencies.metrics];
     this.#verdicts = new Counter({

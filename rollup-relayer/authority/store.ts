@@ -27,13 +27,15 @@ export interface Verdict {
 /** The statements of an authority's own store, for one key on one deployment. */
 export class AuthorityStore {
   readonly #pool: Pool;
+  readonly #schema: string;
   readonly #scope: readonly [Buffer, number, Buffer];
 
   constructor(
-    options: { readonly authority: Hex; readonly domain: SettlementDomain },
+    options: { readonly authority: Hex; readonly domain: SettlementDomain; readonly schema: string },
     dependencies: { readonly pool: Pool },
   ) {
     this.#pool = dependencies.pool;
+    this.#schema = options.schema;
     const { chainId, verifyingContract } = options.domain;
     this.#scope = [bytesOf(options.authority), chainId, bytesOf(verifyingContract.toLowerCase() as Hex)];
   }
@@ -51,7 +53,7 @@ export class AuthorityStore {
     nowMs: number,
   ): Promise<void> {
     await this.#pool.query(
-      `insert into evidence (region_id, round, interval_end, data_hash, file_zstd, stored_ms)
+      `insert into ${this.#schema}.evidence (region_id, round, interval_end, data_hash, file_zstd, stored_ms)
        values ($1, $2, $3, $4, $5, $6) on conflict do nothing`,
       [batch.region, batch.round, batch.interval, bytesOf(dataHash), await compress(file), nowMs],
     );
@@ -65,7 +67,8 @@ export class AuthorityStore {
     dataHash: Hex,
   ): Promise<Buffer | undefined> {
     const result = await this.#pool.query<{ file_zstd: Buffer }>(
-      "select file_zstd from evidence where region_id = $1 and round = $2 and interval_end = $3 and data_hash = $4",
+      `select file_zstd from ${this.#schema}.evidence
+        where region_id = $1 and round = $2 and interval_end = $3 and data_hash = $4`,
       [region, round, interval, bytesOf(dataHash)],
     );
     return result.rows[0] === undefined ? undefined : decompress(result.rows[0].file_zstd);
@@ -74,7 +77,7 @@ export class AuthorityStore {
   /** What this key has bound itself to for a batch. */
   async findIntent(region: number, round: number, interval: number): Promise<Intent | undefined> {
     const result = await this.#pool.query<{ content_hash: Buffer; root: Buffer; data_hash: Buffer }>(
-      `select content_hash, root, data_hash from intent
+      `select content_hash, root, data_hash from ${this.#schema}.intent
         where authority = $1 and chain_id = $2 and contract = $3
           and region_id = $4 and round = $5 and interval_end = $6`,
       [...this.#scope, region, round, interval],
@@ -95,7 +98,7 @@ export class AuthorityStore {
   async commitIntent(content: SettlementContent, contentHash: Hex, nowMs: number): Promise<Hex> {
     const { region, round, interval } = content;
     const result = await this.#pool.query(
-      `insert into intent (authority, chain_id, contract, region_id, round, interval_end, content_hash, root,
+      `insert into ${this.#schema}.intent (authority, chain_id, contract, region_id, round, interval_end, content_hash, root,
                            data_hash, committed_ms)
        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) on conflict do nothing`,
       [
@@ -118,7 +121,7 @@ export class AuthorityStore {
       refusal: string | null;
       signature: Buffer;
     }>(
-      `select content_hash, refusal, signature from verdict
+      `select content_hash, refusal, signature from ${this.#schema}.verdict
         where authority = $1 and chain_id = $2 and contract = $3 and content_hash = any($4)
           and authority_set_epoch = $5`,
       [...this.#scope, batches.map((batch) => bytesOf(batch.contentHash)), authoritySetEpoch],
@@ -129,7 +132,7 @@ export class AuthorityStore {
       interval_end: bigint;
       content_hash: Buffer;
     }>(
-      `select region_id, round, interval_end, content_hash from intent
+      `select region_id, round, interval_end, content_hash from ${this.#schema}.intent
          join unnest($4::integer[], $5::integer[], $6::bigint[]) as wanted (region_id, round, interval_end)
            using (region_id, round, interval_end)
         where authority = $1 and chain_id = $2 and contract = $3`,
@@ -164,7 +167,7 @@ export class AuthorityStore {
     nowMs: number,
   ): Promise<void> {
     await this.#pool.query(
-      `insert into verdict (authority, chain_id, contract, region_id, round, interval_end, content_hash,
+      `insert into ${this.#schema}.verdict (authority, chain_id, contract, region_id, round, interval_end, content_hash,
                             authority_set_epoch, refusal, signature, decided_ms)
        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) on conflict do nothing`,
       [

@@ -47,15 +47,15 @@ export class MeterNumbers {
     const ids = [...regionById.keys()].sort();
     const regions = ids.map((id) => regionById.get(id));
     await this.#pool.query(
-      `insert into meter (meter_id, region)
+      `insert into series.meter (meter_id, region)
        select n.meter_id, n.region from unnest($1::text[], $2::text[]) with ordinality as n(meter_id, region, place)
-        where not exists (select 1 from meter m where m.meter_id = n.meter_id)
+        where not exists (select 1 from series.meter m where m.meter_id = n.meter_id)
         order by n.place
        on conflict (meter_id) do nothing`,
       [ids, regions],
     );
     const result = await this.#pool.query<{ id: number; meter_id: string; region: string }>(
-      "select id, meter_id, region from meter where meter_id = any($1)",
+      "select id, meter_id, region from series.meter where meter_id = any($1)",
       [ids],
     );
     return new Map(result.rows.map((row) => [row.meter_id, { number: row.id, region: row.region }]));

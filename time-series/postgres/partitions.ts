@@ -17,9 +17,9 @@ const TABLES = Object.keys(WIDTHS_S) as Table[];
 /** A waiting drop holds up every reader and writer behind it, so it gives up soon and comes again. */
 const DROP_LOCK_TIMEOUT = "2s";
 
-/** The table of a resolution's buckets. */
-export function bucketTable(resolutionS: ResolutionS): Table {
-  return `bucket_${resolutionS}`;
+/** The table of a resolution's buckets, with its schema. */
+export function bucketTable(resolutionS: ResolutionS): string {
+  return `series.bucket_${resolutionS}`;
 }
 
 /**
@@ -84,8 +84,8 @@ export class Partitions {
       await connection.query(`set local lock_timeout = '${DROP_LOCK_TIMEOUT}'`);
       for (const table of TABLES) await dropExpired(connection, table, nowS - keepS[table]);
       const until = Math.max(before, wholeDays(nowS - keepS.point));
-      await connection.query("update expired set until_t = $1", [until]);
-      await connection.query("delete from completeness where bucket_end <= $1", [
+      await connection.query("update series.expired set until_t = $1", [until]);
+      await connection.query("delete from series.completeness where bucket_end <= $1", [
         wholeDays(nowS - keepS.bucket_900),
       ]);
       this.#expiredUntil = until;
@@ -97,7 +97,7 @@ export class Partitions {
 /** Serialises makers and droppers of partitions until the transaction ends; returns how far raw has expired. */
 async function lockPartitions(connection: Connection): Promise<number> {
   await connection.query("select pg_advisory_xact_lock(hashtext('series partitions'))");
-  const result = await connection.query<{ until_t: bigint }>("select until_t from expired");
+  const result = await connection.query<{ until_t: bigint }>("select until_t from series.expired");
   return Number(result.rows[0]!.until_t);
 }
 
@@ -111,12 +111,12 @@ async function createPartition(
   table: Table,
   index: number,
 ): Promise<void> {
-  const found = await connection.query("select to_regclass($1) as table", [name]);
+  const found = await connection.query("select to_regclass($1) as table", [`series.${name}`]);
   if (found.rows[0].table !== null) return;
   const from = index * WIDTHS_S[table] + 1;
-  await connection.query(`create table ${name} (like ${table} including all)`);
+  await connection.query(`create table series.${name} (like series.${table} including all)`);
   await connection.query(
-    `alter table ${table} attach partition ${name} for values from (${from}) to (${from + WIDTHS_S[table]})`,
+    `alter table series.${table} attach partition series.${name} for values from (${from}) to (${from + WIDTHS_S[table]})`,
   );
 }
 
@@ -124,11 +124,11 @@ async function dropExpired(connection: Connection, table: Table, until: number):
   const partitions = await connection.query<{ name: string }>(
     `select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
       where i.inhparent = $1::regclass order by 1`,
-    [table],
+    [`series.${table}`],
   );
   for (const { name } of partitions.rows) {
     const end = (Number(name.slice(table.length + 1)) + 1) * WIDTHS_S[table];
-    if (end <= until) await connection.query(`drop table ${name}`);
+    if (end <= until) await connection.query(`drop table series.${name}`);
   }
 }
 

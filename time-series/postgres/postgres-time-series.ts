@@ -65,7 +65,6 @@ export class PostgresTimeSeries implements TimeSeries {
         connectionString: url.href,
         applicationName: "gridroot time series",
         maxConnections: options.maxConnections ?? 4,
-        schema: "series",
       },
       (error) => dependencies.log.warn({ err: error }, "idle connection of the time series failed"),
     );

@@ -24,8 +24,8 @@ export async function readPoints(
   limit: number,
 ): Promise<readonly SeriesPoint[]> {
   const result = await db.query<PointRow>(
-    `select m.region, p.* from point p join meter m on m.id = p.meter
-      where p.meter = (select id from meter where meter_id = $1) and p.t > $2 and p.t <= $3
+    `select m.region, p.* from series.point p join series.meter m on m.id = p.meter
+      where p.meter = (select id from series.meter where meter_id = $1) and p.t > $2 and p.t <= $3
       order by p.t, p.epoch, p.seq limit $4`,
     [meterId, range.from, range.to, limit],
   );
@@ -70,7 +70,7 @@ export async function readBuckets(
 ): Promise<readonly Bucket[]> {
   const result = await db.query<BucketRow>(
     `select b.*, power_sum_w::float8 / power_readings as mean_power_w from ${bucketTable(resolutionS)} b
-      where b.meter = (select id from meter where meter_id = $1) and b.bucket_end > $2 and b.bucket_end <= $3
+      where b.meter = (select id from series.meter where meter_id = $1) and b.bucket_end > $2 and b.bucket_end <= $3
       order by b.bucket_end, b.epoch limit $4`,
     [meterId, range.from, range.to, limit],
   );
@@ -100,7 +100,7 @@ export async function readCompleteness(
   range: SeriesRange,
 ): Promise<readonly Completeness[]> {
   const result = await db.query<{ bucket_end: bigint; meters: bigint; readings: bigint }>(
-    `select bucket_end, meters, readings from completeness
+    `select bucket_end, meters, readings from series.completeness
       where region = $1 and bucket_end > $2 and bucket_end <= $3 and readings > 0 order by bucket_end`,
     [region, range.from, range.to],
   );
@@ -116,7 +116,7 @@ export async function readCompleteness(
 export async function countIdentities(db: Queryable, region: string): Promise<bigint> {
   const result = await db.query<{ n: bigint }>(
     `select count(*) as n from (
-       select distinct p.meter, p.epoch, p.seq from point p join meter m on m.id = p.meter where m.region = $1
+       select distinct p.meter, p.epoch, p.seq from series.point p join series.meter m on m.id = p.meter where m.region = $1
      ) as identity`,
     [region],
   );

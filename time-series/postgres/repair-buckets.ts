@@ -19,9 +19,9 @@ interface MarkedBuckets {
  * $1 resolution, $2 now in unix s, $3 marks up to this unix ms are due in open buckets too, $4 limit.
  */
 const TAKE_MARKS = `
-delete from dirty
+delete from series.dirty
  where ctid = any (array(
-         select ctid from dirty
+         select ctid from series.dirty
           where resolution = $1 and (bucket_end <= $2 or marked_ms <= $3)
           order by bucket_end, meter, epoch limit $4
             for update skip locked))
@@ -29,8 +29,8 @@ returning meter, bucket_end, epoch`;
 
 /** Locks the counters of the touched regions and intervals. $1, $2 columns `meter` and `bucket_end`. */
 const LOCK_COMPLETENESS = `
-insert into completeness (region, bucket_end, meters, readings)
-select distinct (select region from meter where id = b.meter) as region, b.bucket_end, 0, 0
+insert into series.completeness (region, bucket_end, meters, readings)
+select distinct (select region from series.meter where id = b.meter) as region, b.bucket_end, 0, 0
   from unnest($1::int[], $2::bigint[]) as b(meter, bucket_end)
  order by 1, 2
 on conflict (region, bucket_end) do update set meters = 0 where false`;
@@ -42,7 +42,7 @@ select count(*) as readings, min(t) as first_t, max(t) as last_t,
        array_agg(export_wh order by t, seq) as first_exports, array_agg(export_wh order by t, seq) as last_exports,
        count(power_w) as power_readings, sum(power_w)::bigint as power_sum_w,
        min(power_w) as min_power_w, max(power_w) as max_power_w
-  from point
+  from series.point
  where meter = d.meter and epoch = d.epoch and t > d.bucket_end - 900 and t <= d.bucket_end
    and t > $4 and t <= $5`;
 
@@ -85,7 +85,7 @@ with fresh as materialized (
 )`;
   const marked = `
 , marked as (
-  insert into dirty (resolution, bucket_end, meter, epoch, marked_ms)
+  insert into series.dirty (resolution, bucket_end, meter, epoch, marked_ms)
   select distinct ${coarserS}, (bucket_end + ${coarserS}::bigint - 1) / ${coarserS} * ${coarserS} as coarser_end, meter, epoch, $6::bigint
     from fresh order by coarser_end, meter, epoch
   on conflict (resolution, bucket_end, meter, epoch) do update set marked_ms = excluded.marked_ms where false
@@ -93,11 +93,11 @@ with fresh as materialized (
   // Single rows by scalar subqueries, so that the plan looks each up by key and never reads a table whole.
   const counted = `
 , counted as (
-  update completeness c set meters = c.meters + x.meters, readings = c.readings + x.readings
+  update series.completeness c set meters = c.meters + x.meters, readings = c.readings + x.readings
     from (select region, bucket_end, sum(readings - coalesce(old_readings, 0)) as readings,
                  count(distinct meter) filter (where seen is null) as meters
             from (select f.meter, f.bucket_end, f.readings,
-                         (select m.region from meter m where m.id = f.meter) as region,
+                         (select m.region from series.meter m where m.id = f.meter) as region,
                          (select o.readings from ${table} o
                            where o.meter = f.meter and o.bucket_end = f.bucket_end and o.epoch = f.epoch) as old_readings,
                          (select true from ${table} o

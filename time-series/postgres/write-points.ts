@@ -50,7 +50,7 @@ export function withoutRefused(
  */
 const WRITE = `
 with written as (
-  insert into point as p
+  insert into series.point as p
          (meter, epoch, t, seq, import_wh, export_wh, power_w, voltage_dv, frequency_mhz, status)
   select * from unnest($1::int[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
                        $7::int[], $8::int[], $9::int[], $10::int[])
@@ -62,7 +62,7 @@ with written as (
           excluded.status)
   returning meter, epoch, t
 )
-insert into dirty (resolution, bucket_end, meter, epoch, marked_ms)
+insert into series.dirty (resolution, bucket_end, meter, epoch, marked_ms)
 select distinct 900, (t + 899) / 900 * 900 as bucket_end, meter, epoch, $11::bigint
   from written order by bucket_end, meter, epoch
 on conflict (resolution, bucket_end, meter, epoch) do update set marked_ms = excluded.marked_ms where false`;

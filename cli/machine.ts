@@ -1,7 +1,5 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { ensureRegions } from "../ledger/regions.ts";
-import { DEAD_LETTER_TOPIC, regionTopic } from "../event-log/topics.ts";
 import { ChildRole } from "../service/child-process.ts";
 import { SETTINGS, type Settings } from "../service/configuration.ts";
 import type { Keys } from "../service/keys.ts";
@@ -11,6 +9,7 @@ import type { Context } from "./context.ts";
 import { authorityOwner, deployEmbedded, embeddedKeys } from "./deployment.ts";
 import { requireFree } from "./ports.ts";
 import { PostgresHold } from "./postgres-hold.ts";
+import { BACKFILL_S, prepareStores } from "./prepare.ts";
 import { RoleProcess, type Observers } from "./role-process.ts";
 import { type Role, servicesOf } from "./roles.ts";
 import { unixNowS } from "./times.ts";
@@ -22,9 +21,6 @@ const OWN_ROLES: readonly Role[] = ["aggregator"];
 
 const CHILD_READY_WITHIN_MS = 60_000;
 const CHILD_STOP_WITHIN_MS = 20_000;
-
-/** Regions begin so long before they are registered: as long as ingest accepts readings. */
-const BACKFILL_S = 31 * 86_400;
 
 export interface MachineOptions {
   /** On or before the first interval that may be settled, unix seconds; by default 31 days ago. */
@@ -117,15 +113,7 @@ export class Machine {
   async #prepareStores(settings: Settings): Promise<void> {
     const preparation = new RoleProcess({ ...this.#context, settings }, "main", { log: this.#first.log });
     try {
-      const [ledger, eventLog] = await Promise.all([preparation.ledger(), preparation.eventLog()]);
-      await ensureRegions(ledger, this.#context.grid.regions);
-      await eventLog.ensureTopics([
-        ...this.#context.grid.regions.map(({ name }) => ({
-          topic: regionTopic(name),
-          partitions: settings.partitionsPerRegion,
-        })),
-        { topic: DEAD_LETTER_TOPIC, partitions: 1 },
-      ]);
+      await prepareStores(preparation);
     } finally {
       await preparation.close();
     }

@@ -5,9 +5,11 @@ import { deadLetters } from "./dead-letters.ts";
 import { demo, type DemoFlags } from "./demo.ts";
 import { tailLog } from "./log-tail.ts";
 import { addMeter, listAllMeters, resetMeter, retireMeter, swapMeter } from "./meters.ts";
+import { prepare, type PrepareFlags } from "./prepare.ts";
 import { printProof, verifyProof } from "./proof.ts";
 import { isRole, ROLES, type Role } from "./roles.ts";
 import { runRoles } from "./run-roles.ts";
+import { rebuildSeries } from "./series.ts";
 import { start } from "./start.ts";
 import { status } from "./status.ts";
 
@@ -93,6 +95,15 @@ export function buildProgram(open: (flags?: SettingFlags) => Promise<Context>): 
       const exact = await demo(await open(flags), flags);
       if (!exact) process.exitCode = 1;
     });
+
+  program
+    .command("prepare")
+    .description("create schemas, regions and topics, before the roles of a deployment start")
+    .option(
+      "--local-contract <file>",
+      "deploy the contract on a local chain, and write its address to a file",
+    )
+    .action(async (flags: PrepareFlags) => prepare(await open(), flags));
 
   const meters = program.command("meters").description("the registry: what is at which service point");
   meters
@@ -188,6 +199,13 @@ export function buildProgram(open: (flags?: SettingFlags) => Promise<Context>): 
     .action(async (flags: { records: number; meter?: string; payload?: boolean }) =>
       deadLetters(await open(), flags),
     );
+  program
+    .command("series")
+    .description("the time series")
+    .command("rebuild")
+    .description("write it anew from all that the log still holds")
+    .option("--region <name>", "of one region")
+    .action(async (flags: { region?: string }) => rebuildSeries(await open(), flags));
   program
     .command("status")
     .description("how far each region is and whether every figure adds up")

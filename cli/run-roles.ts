@@ -2,6 +2,7 @@ import { announceReady, leaveParent, type Question, serveParent } from "../servi
 import { GridrootError } from "../service/errors.ts";
 import { Lifecycle } from "../service/lifecycle.ts";
 import type { Context } from "./context.ts";
+import { Probe } from "./probe.ts";
 import { RoleProcess } from "./role-process.ts";
 import { type Role, servicesOf } from "./roles.ts";
 import { stopOnSignal } from "./signals.ts";
@@ -31,10 +32,16 @@ export async function runRoles(context: Context, roles: readonly Role[]): Promis
     },
   );
   serveParent({ answer: (question) => answer(process_, question), stop: () => stopped.request() });
+  let up = false;
   try {
+    const { probeHost: host, probePort: port } = context.settings;
+    // A parent asks its children itself.
+    if (port !== 0 && process.send === undefined)
+      await lifecycle.start(new Probe({ host, port }, { metrics: process_.metrics, isUp: () => up }));
     for (const role of roles) {
       for (const service of await servicesOf(role, process_)) await lifecycle.start(service);
     }
+    up = true;
     announceReady();
     process_.log.info({ roles }, "roles are up");
   } catch (cause) {

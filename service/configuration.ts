@@ -318,6 +318,18 @@ export const SETTINGS = {
     default: 8080,
     sentence: "Port of the HTTP interface.",
   }),
+  probeHost: text({
+    name: "GRIDROOT_PROBE_HOST",
+    default: "127.0.0.1",
+    sentence: "Address on which a process of single roles answers /health, /ready and /metrics.",
+  }),
+  probePort: integer({
+    name: "GRIDROOT_PROBE_PORT",
+    min: 0,
+    max: 65_535,
+    default: 0,
+    sentence: "Port of it; 0 is none.",
+  }),
   apiUrl: url({
     name: "GRIDROOT_API_URL",
     schemes: ["http", "https"],
@@ -331,12 +343,18 @@ export const SETTINGS = {
     default: "",
     sentence: "JSON-RPC endpoint of the chain; empty starts a local chain.",
   }),
+  chainHost: text({
+    name: "GRIDROOT_CHAIN_HOST",
+    default: "127.0.0.1",
+    sentence:
+      "Address of the local chain, in a process of its own; whoever reaches it can mine, so keep it among yourselves.",
+  }),
   chainPort: integer({
     name: "GRIDROOT_CHAIN_PORT",
     min: 1,
     max: 65_535,
     default: 8545,
-    sentence: "Loopback port of the local chain.",
+    sentence: "Port of the local chain.",
   }),
   chainId: integer({
     name: "GRIDROOT_CHAIN_ID",

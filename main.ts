@@ -7,22 +7,45 @@ import { join } from "node:path";
 import { parseEnv } from "node:util";
 import { buildProgram } from "./cli/program.ts";
 import type { Adapters } from "./cli/context.ts";
+import { deleteKafkaNamespace } from "./event-log/kafka/delete-namespace.ts";
+import type { KafkaConnectionOptions } from "./event-log/kafka/kafka-connection.ts";
 import { PostgresEventLog } from "./event-log/postgres/postgres-event-log.ts";
-import { requireBackendSettings } from "./service/backends.ts";
-import { requireRelations, SETTINGS, SETTINGS_PREFIX } from "./service/configuration.ts";
+import { backendsOf, directPostgresUrl, kafkaBrokers, requireBackendSettings } from "./service/backends.ts";
+import { requireRelations, SETTINGS, SETTINGS_PREFIX, type Settings } from "./service/configuration.ts";
 import { GridrootError } from "./service/errors.ts";
 import { readGrid } from "./service/grid.ts";
+import { withSettingFiles } from "./service/setting-files.ts";
 import { readSettings } from "./service/settings.ts";
 import { PostgresTimeSeries } from "./time-series/postgres/postgres-time-series.ts";
 
 /** What a child process needs besides settings. */
 const INHERITED = ["PATH", "HOME", "LANG", "TMPDIR", "NODE_OPTIONS", "NODE_COMPILE_CACHE"];
 
+const KAFKA_CONNECT_WITHIN_MS = 5_000;
+const KAFKA_ANSWER_WITHIN_MS = 10_000;
+
 const adapters: Adapters = {
-  openEventLog: (settings, log) => PostgresEventLog.open({ connectionString: settings.postgresUrl }, { log }),
+  openEventLog: (settings, log) =>
+    PostgresEventLog.open({ connectionString: directPostgresUrl(settings) }, { log }),
   openTimeSeries: (settings, log) =>
     PostgresTimeSeries.open({ connectionString: settings.postgresUrl }, { log }),
+  async discardNamespace(settings, log) {
+    if (backendsOf(settings).eventLog === "kafka")
+      await deleteKafkaNamespace(kafkaOptions(settings), { log });
+  },
 };
+
+function kafkaOptions(settings: Settings): KafkaConnectionOptions {
+  const { kafkaSaslMechanism: mechanism, kafkaUsername: username, kafkaPassword: password } = settings;
+  return {
+    brokers: kafkaBrokers(settings),
+    namespace: settings.namespace,
+    tls: settings.kafkaTls === "on",
+    ...(mechanism === "none" ? {} : { sasl: { mechanism, username, password } }),
+    connectTimeoutMs: KAFKA_CONNECT_WITHIN_MS,
+    requestTimeoutMs: KAFKA_ANSWER_WITHIN_MS,
+  };
+}
 
 /** The environment, with the profile of the command line, and beneath it the addresses of the native stack. */
 function environment(profile: string | undefined): NodeJS.Dict<string> {
@@ -34,7 +57,11 @@ function environment(profile: string | undefined): NodeJS.Dict<string> {
 
 try {
   const program = buildProgram(async (flags) => {
-    const settings = readSettings(SETTINGS, environment(flags?.profile), SETTINGS_PREFIX);
+    const settings = readSettings(
+      SETTINGS,
+      withSettingFiles(SETTINGS, environment(flags?.profile)),
+      SETTINGS_PREFIX,
+    );
     requireBackendSettings(settings);
     const grid = await readGrid(
       settings.gridFile === "" ? new URL("./config/thailand.json", import.meta.url) : settings.gridFile,

@@ -10,6 +10,8 @@ export interface Adapters {
   openEventLog(settings: Settings, log: Logger): Promise<EventLog>;
   /** Opens the time series and creates its storage where it is missing. */
   openTimeSeries(settings: Settings, log: Logger): Promise<TimeSeries>;
+  /** Deletes the topics, groups, buckets and jobs of the namespace on servers that are not PostgreSQL. */
+  discardNamespace(settings: Settings, log: Logger): Promise<void>;
 }
 
 /** What every command is given. */

@@ -8,6 +8,7 @@ import { type Fleet, trueExportWh } from "../simulators/fleet.ts";
 import { runDay } from "../simulators/runs.ts";
 import type { Context } from "./context.ts";
 import { type DemoReport, printReport, type RegionFigures, reportJson, totalOf } from "./demo-report.ts";
+import { demoServers, type DemoServers } from "./demo-servers.ts";
 import { commission, fleetDriver, plannedFleet } from "./fleet-setup.ts";
 import { Machine } from "./machine.ts";
 import { freePort } from "./ports.ts";
@@ -42,7 +43,8 @@ export async function demo(context: Context, flags: DemoFlags): Promise<boolean>
   const folder = await mkdtemp(join(tmpdir(), "gridroot-demo-"));
   // PostgreSQL runs as another user under root, and must be able to enter.
   await chmod(folder, 0o755);
-  const demonstration = { ...context, settings: await demoSettings(context, flags, folder) };
+  const servers = await demoServers(context);
+  const demonstration = { ...context, settings: await demoSettings(context, flags, folder, servers) };
   context.print(
     `day ${day.date} UTC, ${flags.meters} meters, ${flags.intervals} intervals, seed ${flags.seed}`,
   );
@@ -52,7 +54,11 @@ export async function demo(context: Context, flags: DemoFlags): Promise<boolean>
   const machine = new Machine(demonstration, { resetChain: false, observers: {}, regionsStartS: day.from });
   const stopped = stopOnSignal({ withinMs: STOP_WITHIN_MS }, async () => {
     await machine.stop();
-    if (flags.keep !== true) await rm(folder, { recursive: true, force: true });
+    if (flags.keep === true) return;
+    await servers.discard().catch((cause: unknown) => {
+      context.print(`namespace ${servers.settings.namespace} was not deleted: ${(cause as Error).message}`);
+    });
+    await rm(folder, { recursive: true, force: true });
   });
   try {
     await machine.start();
@@ -69,7 +75,7 @@ export async function demo(context: Context, flags: DemoFlags): Promise<boolean>
     progress("all batches are final");
     const report = await reconcile(machine, demonstration, { fleet, driver, day, startedMs });
     for (const line of printReport(report)) context.print(line);
-    if (flags.keep === true) context.print(`kept ${folder}`);
+    if (flags.keep === true) context.print(`kept ${folder}, namespace ${servers.settings.namespace}`);
     if (flags.json === true) context.print(reportJson(report));
     return report.total.faults.length === 0;
   } finally {
@@ -105,12 +111,12 @@ function planDay(context: Context, flags: DemoFlags): Day {
   return { date, from, end, intervals: flags.intervals };
 }
 
-async function demoSettings(context: Context, flags: DemoFlags, folder: string) {
+async function demoSettings(context: Context, flags: DemoFlags, folder: string, servers: DemoServers) {
   return {
     ...context.settings,
+    ...servers.settings,
     dataDir: folder,
     logFile: join(folder, "gridroot.log"),
-    postgresUrl: "",
     postgresPort: 0,
     mqttPort: await freePort(),
     httpPort: await freePort(),

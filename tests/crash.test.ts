@@ -50,6 +50,7 @@ async function contextIn(folder: string, seed: string): Promise<Context> {
         PostgresEventLog.open({ connectionString: settings.postgresUrl }, { log }),
       openTimeSeries: (settings, log) =>
         PostgresTimeSeries.open({ connectionString: settings.postgresUrl }, { log }),
+      discardNamespace: async () => {},
     },
     mainFile: new URL("../main.ts", import.meta.url).pathname,
     inheritedEnvironment: { PATH, HOME },

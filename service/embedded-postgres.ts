@@ -101,13 +101,12 @@ export class EmbeddedPostgres implements Service {
     const wanted = resolve(this.#options.dataDir);
     this.#binaries = packaged;
     this.#dataDir = wanted;
-    const home = "/var/lib/gridroot";
     if (this.#owner !== undefined && !(await everyoneMayEnter(packaged))) {
-      this.#binaries = join(home, `postgresql-${await binariesVersion(packaged)}`, "bin");
+      this.#binaries = join(SERVER_HOME, `postgresql-${await binariesVersion(packaged)}`, "bin");
       if (!existsSync(this.#binaries)) await copyWhole(dirname(packaged), dirname(this.#binaries));
     }
     if (this.#owner !== undefined && !(await everyoneMayEnter(dirname(wanted)))) {
-      this.#dataDir = join(home, "data", wanted.replaceAll("/", "-").slice(1));
+      this.#dataDir = reachablePlaceOf(wanted);
     }
     await mkdir(this.#dataDir, { recursive: true, mode: 0o755 });
     if (this.#owner !== undefined) await chown(this.#dataDir, this.#owner.uid, this.#owner.gid);

@@ -85,6 +85,20 @@ test("only main.ts reads the environment", () => {
   assert.deepEqual(wrong, []);
 });
 
+test("only cli/adapters.ts chooses adapters", () => {
+  const adapters = /^(event-log|time-series)\/(postgres|kafka|influxdb)\//;
+  const wrong = sources
+    .filter((file) => file !== "cli/adapters.ts" && !adapters.test(file))
+    .flatMap((file) =>
+      importsOf(file)
+        .filter((name) => name.startsWith("."))
+        .map((name) => normalize(join(dirname(file), name)))
+        .filter((target) => adapters.test(target))
+        .map((target) => `${file} -> ${target}`),
+    );
+  assert.deepEqual(wrong, []);
+});
+
 test("the domain reads no clock and no randomness", () => {
   const wrong = sources
     .filter((file) => file.startsWith("domain/"))

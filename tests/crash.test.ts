@@ -4,6 +4,7 @@ import { chmod, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import { ADAPTERS } from "../cli/adapters.ts";
 import type { Context } from "../cli/context.ts";
 import { commission, fleetDriver, plannedFleet } from "../cli/fleet-setup.ts";
 import { Machine } from "../cli/machine.ts";
@@ -11,14 +12,12 @@ import { freePort } from "../cli/ports.ts";
 import { chainFigures, countLogged, ledgerFigures } from "../cli/reconciliation.ts";
 import { embeddedPostgres } from "../cli/stores.ts";
 import { settleAll, waitForRoom, waitUntil } from "../cli/settling.ts";
-import { PostgresEventLog } from "../event-log/postgres/postgres-event-log.ts";
 import { SETTINGS, SETTINGS_PREFIX, type Settings } from "../service/configuration.ts";
 import { readGrid } from "../service/grid.ts";
 import { readSettings } from "../service/settings.ts";
 import type { FleetDriver } from "../simulators/fleet-driver.ts";
 import { type Fleet, trueExportWh } from "../simulators/fleet.ts";
 import { runDay } from "../simulators/runs.ts";
-import { PostgresTimeSeries } from "../time-series/postgres/postgres-time-series.ts";
 import { recorderBalance } from "../time-series/recorder-balance.ts";
 
 const INTERVALS = 12;
@@ -45,13 +44,7 @@ async function contextIn(folder: string, seed: string): Promise<Context> {
   return {
     settings: readSettings(SETTINGS, environment, SETTINGS_PREFIX),
     grid: await readGrid(gridFile),
-    adapters: {
-      openEventLog: (settings, log) =>
-        PostgresEventLog.open({ connectionString: settings.postgresUrl }, { log }),
-      openTimeSeries: (settings, log) =>
-        PostgresTimeSeries.open({ connectionString: settings.postgresUrl }, { log }),
-      discardNamespace: async () => {},
-    },
+    adapters: ADAPTERS,
     mainFile: new URL("../main.ts", import.meta.url).pathname,
     inheritedEnvironment: { PATH, HOME },
     print: () => {},

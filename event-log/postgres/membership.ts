@@ -1,7 +1,7 @@
 import type { TopicPartition } from "../event-log.ts";
 import type { LogDatabase } from "./log-database.ts";
 import type { Announcer } from "./news.ts";
-import { shareOut } from "./share-out.ts";
+import { shareOut } from "../share-out.ts";
 
 export interface MembershipOptions {
   readonly group: string;

@@ -1,10 +1,10 @@
 import type { Logger } from "pino";
 import type { GroupMember, PartitionHandler, Position, TopicPartition } from "../event-log.ts";
+import { PartitionWorker } from "../partition-worker.ts";
 import type { Fetcher } from "./fetcher.ts";
 import type { LogDatabase } from "./log-database.ts";
 import type { Claim, Holdings, Membership } from "./membership.ts";
-import { PartitionWorker } from "./partition-worker.ts";
-import { locate } from "./positions.ts";
+import { ClaimedPartition } from "./partition-source.ts";
 
 export interface MemberOptions {
   readonly group: string;
@@ -24,6 +24,8 @@ export interface MemberDependencies {
 /** A lease is renewed this often before it runs out. */
 const RENEWALS_PER_LEASE = 3;
 const RETRY_MS = 500;
+/** Pause of a partition after its first failure, ms. */
+const PARTITION_RETRY_MS = 100;
 
 /** $1 group, then per partition: $2 topic, $3 partition, $4 next offset. */
 const WRITE_HINTS = `
@@ -42,7 +44,7 @@ export class PostgresGroupMember implements GroupMember {
   readonly #options: MemberOptions;
   readonly #dependencies: MemberDependencies;
   readonly #log: Logger;
-  readonly #workers = new Map<string, PartitionWorker>();
+  readonly #workers = new Map<string, PartitionWorker<ClaimedPartition>>();
   readonly #leavers = new Map<string, Promise<void>>();
   readonly #hints = new Map<string, { partition: TopicPartition; position: Position }>();
   /** Claims handed back since the last renewal began, which its answer may still show. */
@@ -131,7 +133,8 @@ export class PostgresGroupMember implements GroupMember {
     const kept = new Map(holdings.kept.map((claim) => [nameOf(claim), claim]));
     for (const [name, worker] of this.#workers) {
       const claim = kept.get(name);
-      if (claim?.claimId !== worker.claim.claimId || worker.logId !== holdings.logId) this.#giveUp(worker);
+      if (claim?.claimId !== worker.source.claim.claimId || worker.source.logId !== holdings.logId)
+        this.#giveUp(worker);
     }
     for (const claim of holdings.surplus) {
       if (!this.#leavers.has(nameOf(claim))) this.#release(claim);
@@ -144,21 +147,21 @@ export class PostgresGroupMember implements GroupMember {
 
   #take(claim: Claim, logId: string): void {
     const { db, handler, fetcher } = this.#dependencies;
-    const worker = new PartitionWorker(claim, logId, {
-      handler,
-      fetcher,
-      log: this.#log,
-      locate: (claim, stored) => locate(db, logId, claim, stored),
-    });
+    const source = new ClaimedPartition(claim, logId, { db, fetcher });
+    const worker = new PartitionWorker(
+      source,
+      { retryPauseMs: PARTITION_RETRY_MS },
+      { handler, log: this.#log },
+    );
     this.#workers.set(nameOf(claim), worker);
     this.#log.debug({ topic: claim.topic, partition: claim.partition }, "partition assigned");
   }
 
   /** Stops a worker, then hands the claim back, if it is still held. */
-  #giveUp(worker: PartitionWorker): void {
-    const name = nameOf(worker.claim);
+  #giveUp(worker: PartitionWorker<ClaimedPartition>): void {
+    const name = nameOf(worker.source.claim);
     this.#workers.delete(name);
-    const left = worker.stop().then(() => this.#handBack(worker.claim));
+    const left = worker.stop().then(() => this.#handBack(worker.source.claim));
     this.#leavers.set(name, left);
   }
 

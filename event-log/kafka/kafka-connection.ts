@@ -1,5 +1,13 @@
-import { type Admin, Kafka, type KafkaConfig, logLevel, type SASLOptions } from "kafkajs";
+import {
+  type Admin,
+  type Kafka,
+  type KafkaConfig,
+  logLevel,
+  type RetryOptions,
+  type SASLOptions,
+} from "kafkajs";
 import type { Logger } from "pino";
+import { KafkaClient } from "./kafka-client.ts";
 import { clientLog } from "./kafka-client-log.ts";
 import { registerZstd } from "./zstd-codec.ts";
 
@@ -14,28 +22,36 @@ export interface KafkaConnectionOptions {
   readonly brokers: readonly string[];
   /** Begins the names of topics and groups. */
   readonly namespace: string;
-  /** TLS with Node's trusted authorities. Default false. */
+  /** TLS with the certificate authorities that Node trusts. Default false. */
   readonly tls?: boolean;
   readonly sasl?: KafkaSasl;
   /** Bound of connecting to a broker, ms. */
   readonly connectTimeoutMs: number;
-  /** Bound of one request, ms; a fetch that waits for records takes its waiting time besides. */
+  /** Bound of one request, ms; a request that waits by its nature has its waiting time besides. */
   readonly requestTimeoutMs: number;
 }
 
-/** One Kafka client of the process: what its parts share. */
+/** The way to one Kafka cluster: what the parts of the log share. */
 export class KafkaConnection {
-  /** Producers and consumers are made of it; whoever makes one disconnects it. */
+  /** Consumers are made of it; whoever makes one disconnects it. */
   readonly kafka: Kafka;
   readonly admin: Admin;
   readonly clusterId: string;
+  readonly #config: KafkaConfig;
   readonly #namespace: string;
+  readonly #client: KafkaClient;
 
-  private constructor(kafka: Kafka, admin: Admin, clusterId: string, namespace: string) {
-    this.kafka = kafka;
-    this.admin = admin;
-    this.clusterId = clusterId;
+  private constructor(
+    config: KafkaConfig,
+    namespace: string,
+    dependencies: { client: KafkaClient; admin: Admin; clusterId: string },
+  ) {
+    this.#config = config;
     this.#namespace = namespace;
+    this.#client = dependencies.client;
+    this.kafka = dependencies.client.kafka;
+    this.admin = dependencies.admin;
+    this.clusterId = dependencies.clusterId;
   }
 
   /** Connects the admin client and reads the cluster's id. */
@@ -44,21 +60,31 @@ export class KafkaConnection {
     dependencies: { log: Logger },
   ): Promise<KafkaConnection> {
     registerZstd();
-    const kafka = new Kafka({
-      clientId: "gridroot",
-      ...configOf(options),
-      logLevel: logLevel.INFO,
-      logCreator: clientLog(dependencies.log),
-    });
-    const admin = kafka.admin();
+    const config = configOf(options, dependencies.log);
+    const client = new KafkaClient(config);
+    const admin = client.kafka.admin();
     try {
       await admin.connect();
       const { clusterId } = await admin.describeCluster();
-      return new KafkaConnection(kafka, admin, clusterId, options.namespace);
+      return new KafkaConnection(config, options.namespace, { client, admin, clusterId });
     } catch (cause) {
-      await admin.disconnect().catch(() => {});
+      client.cut();
       throw cause;
     }
+  }
+
+  /**
+   * A client with connections of its own, to be cut by the caller. Connects to the given broker of the list first
+   * (modulo its length), and tries again as `retry` says.
+   */
+  newClient(firstBroker: number, retry: RetryOptions): KafkaClient {
+    const brokers = this.#config.brokers as string[];
+    const at = firstBroker % brokers.length;
+    return new KafkaClient({
+      ...this.#config,
+      brokers: [...brokers.slice(at), ...brokers.slice(0, at)],
+      retry,
+    });
   }
 
   /** The name of a topic in the cluster. */
@@ -76,18 +102,29 @@ export class KafkaConnection {
     return `${this.#namespace}.${group}`;
   }
 
+  /** Ends the connections of `admin` and of whatever was made of `kafka`. */
   async close(): Promise<void> {
-    await this.admin.disconnect();
+    // With a broker that hangs, kafkajs would wait for its answers.
+    const cut = setTimeout(() => this.#client.cut(), CLOSE_MS);
+    await this.admin.disconnect().catch(() => {});
+    clearTimeout(cut);
+    this.#client.cut();
   }
 }
 
-function configOf(options: KafkaConnectionOptions): KafkaConfig {
+/** Time that closing waits for answers of brokers, ms. */
+const CLOSE_MS = 1_000;
+
+function configOf(options: KafkaConnectionOptions, log: Logger): KafkaConfig {
   const { brokers, tls, sasl, connectTimeoutMs, requestTimeoutMs } = options;
   return {
+    clientId: "gridroot",
     brokers: [...brokers],
     connectionTimeout: connectTimeoutMs,
     requestTimeout: requestTimeoutMs,
     ...(tls === true ? { ssl: true } : {}),
     ...(sasl === undefined ? {} : { sasl: sasl as SASLOptions }),
+    logLevel: logLevel.INFO,
+    logCreator: clientLog(log),
   };
 }

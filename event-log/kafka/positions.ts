@@ -5,7 +5,7 @@ export interface PositionSource {
   readonly clusterId: string;
   /**
    * What the partition holds for consumers. Below `first` lies one more record, which nobody consumes any more:
-   * trimming leaves it so that the mark of a position at `first` can still be compared (kafka-reader.ts).
+   * trimming leaves it so that the mark of a position at `first` can still be compared (kafka-partitions.ts).
    */
   bounds(partition: TopicPartition): Promise<PartitionBounds>;
   /** One record read back, the one just below `first` too; undefined where the log does not hold it. */

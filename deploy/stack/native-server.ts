@@ -1,0 +1,280 @@
+import { spawn } from "node:child_process";
+import { accessSync, closeSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { GridrootError } from "../../service/errors.ts";
+import type { ServerUser } from "../../service/server-user.ts";
+import { ensureFree } from "./ports.ts";
+import { identify, lives, signalAll, treeOf } from "./processes.ts";
+import type { ProcessIdentity } from "./processes.ts";
+
+/** A real server that a test or the stack runs as a process, on a folder and a port that stay its own. */
+export interface NativeServer {
+  readonly name: string;
+  /** On the loopback interface; the same over restarts. */
+  readonly port: number;
+  readonly running: boolean;
+  /** With the same data on the same port, after `kill()` or `stop()`; waits until the server answers. */
+  start(): Promise<void>;
+  /** Ends it and all of its processes as a power cut would, and waits until they are gone. */
+  kill(): Promise<void>;
+  /** Orderly; kills what has not ended in time. Nothing is left of it but its data. */
+  stop(): Promise<void>;
+  /** Halts its processes where they are: connections stay open and nothing answers. */
+  pause(): void;
+  /** Lets paused processes go on. */
+  resume(): void;
+}
+
+/** How a server is launched; made anew at each start. */
+export interface Launch {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** What distinguishes one kind of server from another. */
+export interface ServerDefinition {
+  readonly name: string;
+  /** Folder of its own: data, `server.log`, and `process.json` while it runs. */
+  readonly dataDir: string;
+  readonly port: number;
+  /** Runs as this user where set. */
+  readonly user?: ServerUser | undefined;
+  /** Asks the server to end in order. */
+  readonly stopSignal: "SIGTERM" | "SIGINT";
+  readonly startWithinMs: number;
+  readonly stopWithinMs: number;
+  /** Installs and initialises what is missing. Idempotent: it may have been killed at any moment before. */
+  prepare(): Promise<Launch>;
+  /** One attempt to get an answer; rejects while there is none. */
+  answer(): Promise<void>;
+}
+
+/** Whether a server ends with the process that started it, or goes on until it is stopped by its folder. */
+export interface Lifetime {
+  readonly outlivesStarter?: boolean;
+}
+
+/** A server's output is cut where it grows beyond this. */
+const LOG_LIMIT_BYTES = 16 * 1024 * 1024;
+const LOG_LOOK_EVERY_MS = 5_000;
+const SETPRIV = "/usr/bin/setpriv";
+
+const endWithThisProcess = new Set<ProcessIdentity>();
+process.on("exit", () => {
+  for (const root of endWithThisProcess) signalAll(treeOf(root), "SIGKILL");
+});
+
+/**
+ * One process of a server, with its children.
+ *
+ * All is done by process numbers and not by handles of children, so that a server of the stack, which an earlier
+ * command started, is handled as one of this process is. None of it keeps an event loop alive.
+ */
+export class NativeProcess implements NativeServer {
+  readonly name: string;
+  readonly port: number;
+  readonly #definition: ServerDefinition;
+  readonly #outlivesStarter: boolean;
+  #process: ProcessIdentity | undefined;
+  #logWatch: NodeJS.Timeout | undefined;
+
+  constructor(definition: ServerDefinition, lifetime: Lifetime = {}) {
+    this.name = definition.name;
+    this.port = definition.port;
+    this.#definition = definition;
+    this.#outlivesStarter = lifetime.outlivesStarter ?? false;
+  }
+
+  get running(): boolean {
+    return this.#process !== undefined && lives(this.#process);
+  }
+
+  /** Number of its process, while it runs. */
+  get pid(): number | undefined {
+    return this.running ? this.#process?.pid : undefined;
+  }
+
+  /** Takes over the server that an earlier process started on the folder; whether there is one. */
+  attach(): boolean {
+    this.#process ??= this.#recorded();
+    return this.running;
+  }
+
+  /** Whether it answers now. */
+  async answers(): Promise<boolean> {
+    return this.#definition.answer().then(
+      () => true,
+      () => false,
+    );
+  }
+
+  async start(): Promise<void> {
+    if (this.running) return;
+    if (this.#recorded() !== undefined) {
+      throw new GridrootError(
+        "server-runs-already",
+        `${this.name} runs already on ${this.#definition.dataDir}`,
+      );
+    }
+    await mkdir(this.#definition.dataDir, { recursive: true });
+    const launch = await this.#definition.prepare();
+    await ensureFree(this.port, this.name);
+    const identity = this.#spawn(launch);
+    this.#process = identity;
+    if (!this.#outlivesStarter) endWithThisProcess.add(identity);
+    try {
+      await this.#record(identity);
+      await this.#untilAnswer(identity);
+    } catch (error) {
+      await this.kill();
+      throw error;
+    }
+  }
+
+  async kill(): Promise<void> {
+    const identity = this.#process;
+    if (identity === undefined) return;
+    const tree = treeOf(identity);
+    signalAll(tree, "SIGKILL");
+    await untilGone(tree, this.#definition.stopWithinMs);
+    await this.#forget(identity);
+  }
+
+  async stop(): Promise<void> {
+    const identity = this.#process;
+    if (identity === undefined) return;
+    const tree = treeOf(identity);
+    this.resume();
+    signalAll(tree.slice(0, 1), this.#definition.stopSignal);
+    if (!(await areGone(tree, this.#definition.stopWithinMs))) {
+      signalAll(tree, "SIGKILL");
+      await untilGone(tree, this.#definition.stopWithinMs);
+    }
+    await this.#forget(identity);
+  }
+
+  pause(): void {
+    if (this.#process !== undefined) signalAll(treeOf(this.#process), "SIGSTOP");
+  }
+
+  resume(): void {
+    if (this.#process !== undefined) signalAll(treeOf(this.#process).toReversed(), "SIGCONT");
+  }
+
+  #spawn(launch: Launch): ProcessIdentity {
+    const { dataDir, user } = this.#definition;
+    const dies = !this.#outlivesStarter && isThere(SETPRIV);
+    const [command, ...args] = [
+      // The kernel ends the server with the process that started it, even where that one is killed.
+      ...(dies ? [SETPRIV, "--pdeathsig", "KILL", "--"] : []),
+      launch.command,
+      ...launch.args,
+    ];
+    const logFile = join(dataDir, "server.log");
+    cutLog(logFile);
+    const log = openSync(logFile, "a", 0o600);
+    try {
+      const child = spawn(command ?? launch.command, args, {
+        ...user,
+        cwd: user === undefined ? dataDir : "/",
+        detached: this.#outlivesStarter,
+        env: { PATH: "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC", HOME: dataDir, ...launch.env },
+        stdio: ["ignore", log, log],
+      });
+      // A failed spawn shows in the missing number below.
+      child.once("error", () => {});
+      child.unref();
+      const identity = child.pid === undefined ? undefined : identify(child.pid);
+      if (identity === undefined) {
+        throw new GridrootError("server-failed", `${this.name} ended at once: ${launch.command}`);
+      }
+      this.#logWatch = setInterval(cutLog, LOG_LOOK_EVERY_MS, logFile).unref();
+      return identity;
+    } finally {
+      closeSync(log);
+    }
+  }
+
+  async #untilAnswer(identity: ProcessIdentity): Promise<void> {
+    const endMs = performance.now() + this.#definition.startWithinMs;
+    for (;;) {
+      const failure: unknown = await this.#definition.answer().then(
+        () => undefined,
+        (error: unknown) => error ?? new Error("no answer"),
+      );
+      if (!lives(identity)) throw await this.#failed("ended while it started", failure);
+      if (failure === undefined) return;
+      if (performance.now() > endMs)
+        throw await this.#failed(`gave no answer in ${this.#definition.startWithinMs} ms`, failure);
+      await delay(50);
+    }
+  }
+
+  async #failed(how: string, cause: unknown): Promise<GridrootError> {
+    const log = await readFile(join(this.#definition.dataDir, "server.log"), "utf8").catch(() => "");
+    const end = log.trim().split("\n").slice(-5).join("; ");
+    return new GridrootError("server-failed", `${this.name} ${how}: ${end}`, { cause });
+  }
+
+  get #recordFile(): string {
+    return join(this.#definition.dataDir, "process.json");
+  }
+
+  async #record(identity: ProcessIdentity): Promise<void> {
+    const unfinished = `${this.#recordFile}.unfinished`;
+    await writeFile(unfinished, JSON.stringify(identity));
+    await rename(unfinished, this.#recordFile);
+  }
+
+  #recorded(): ProcessIdentity | undefined {
+    try {
+      const identity = JSON.parse(readFileSync(this.#recordFile, "utf8")) as ProcessIdentity;
+      return lives(identity) ? identity : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async #forget(identity: ProcessIdentity): Promise<void> {
+    clearInterval(this.#logWatch);
+    endWithThisProcess.delete(identity);
+    this.#process = undefined;
+    await rm(this.#recordFile, { force: true });
+  }
+}
+
+async function areGone(processes: readonly ProcessIdentity[], withinMs: number): Promise<boolean> {
+  const endMs = performance.now() + withinMs;
+  while (processes.some(lives)) {
+    if (performance.now() > endMs) return false;
+    await delay(10);
+  }
+  return true;
+}
+
+async function untilGone(processes: readonly ProcessIdentity[], withinMs: number): Promise<void> {
+  if (await areGone(processes, withinMs)) return;
+  const left = processes.filter(lives).map(({ pid }) => pid);
+  throw new GridrootError("server-stays", `processes ${left.join(", ")} do not end`);
+}
+
+function isThere(file: string): boolean {
+  try {
+    accessSync(file);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The server appends to its log, so it goes on at the beginning of the emptied file. */
+function cutLog(file: string): void {
+  try {
+    if (statSync(file).size > LOG_LIMIT_BYTES) truncateSync(file);
+  } catch {
+    // There is none yet.
+  }
+}

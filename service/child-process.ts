@@ -45,6 +45,7 @@ export class ChildRole implements Service {
   readonly #options: ChildRoleOptions;
   readonly #log: Logger;
   #child: ChildProcess | undefined;
+  #isUp = false;
   #stopping = false;
   #restart: NodeJS.Timeout | undefined;
   #pauseMs = FIRST_PAUSE_MS;
@@ -60,6 +61,11 @@ export class ChildRole implements Service {
   /** The process id while it runs. */
   get pid(): number | undefined {
     return this.#child?.pid;
+  }
+
+  /** Whether the process has announced that it does its work, and still runs. */
+  get isUp(): boolean {
+    return this.#isUp;
   }
 
   /** Resolves when the role is up; rejects with what the child reports, or `child-silent`, and leaves no process. */
@@ -85,6 +91,7 @@ export class ChildRole implements Service {
       child.kill("SIGKILL");
       throw cause;
     }
+    this.#isUp = true;
     this.#pauseMs = FIRST_PAUSE_MS;
   }
 
@@ -140,6 +147,7 @@ export class ChildRole implements Service {
     // A child that did not come up was let go of by `#launch`, which reports it.
     if (this.#child !== child) return;
     this.#child = undefined;
+    this.#isUp = false;
     const cameUp = !this.#waiting.has(READY);
     for (const waiting of this.#waiting.values()) waiting.reject(this.#gone());
     this.#waiting.clear();

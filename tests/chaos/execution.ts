@@ -1,0 +1,100 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { GridrootError } from "../../service/errors.ts";
+import type { Monitor } from "./monitor.ts";
+import type { Fault, Step } from "./plan.ts";
+import type { Target } from "./targets.ts";
+
+/** A fault that was carried out. Instants are ms of `performance.now()`. */
+export interface Struck extends Fault {
+  readonly number: number;
+  readonly atMs: number;
+  /** When the target did its work again. */
+  readonly upMs: number;
+}
+
+/** A role may load its code on a busy machine, and a server replay its journal, within this. */
+const UP_WITHIN_MS = 60_000;
+const RECOVERED_WITHIN_MS = 120_000;
+const POLL_MS = 50;
+
+export interface ExecutionDependencies {
+  readonly targets: readonly Target[];
+  readonly monitor: Monitor;
+  readonly print: (line: string) => void;
+}
+
+/**
+ * Carries out a plan step by step: a step's faults, then its targets up again, then, where the step says so, the
+ * pipeline carrying the load again, then the rest. Prints a line for each fault once the pipeline has recovered.
+ * Rejects with `target-lost` or `not-recovered`, naming who did not come back, and strikes nobody any more.
+ */
+export class Execution {
+  readonly #dependencies: ExecutionDependencies;
+  readonly #startedMs = performance.now();
+  readonly #struck: Struck[] = [];
+  #unreported: Struck[] = [];
+
+  constructor(dependencies: ExecutionDependencies) {
+    this.#dependencies = dependencies;
+  }
+
+  /** What has been carried out so far. */
+  get struck(): readonly Struck[] {
+    return this.#struck;
+  }
+
+  async carryOut(plan: readonly Step[]): Promise<void> {
+    for (const step of plan) {
+      await this.#strike(step);
+      if (step.waitsForRecovery) await this.awaitRecovery();
+      await delay(step.restMs);
+    }
+    await this.awaitRecovery();
+  }
+
+  /** Waits until the pipeline carries the load, and reports the faults that were not reported yet. */
+  async awaitRecovery(): Promise<void> {
+    const longestMs = Math.max(0, ...this.#unreported.map(({ forMs }) => forMs));
+    const recoveredMs = await this.#dependencies.monitor.recovered(Math.max(RECOVERED_WITHIN_MS, longestMs));
+    for (const fault of this.#unreported) this.#report(fault, recoveredMs);
+    this.#unreported = [];
+  }
+
+  async #strike({ faults, apartMs }: Step): Promise<void> {
+    const first = this.#struck.length + 1;
+    const struck = await Promise.all(
+      faults.map(async (fault, index): Promise<Struck> => {
+        await delay(index * apartMs);
+        const target = this.#dependencies.targets.find(({ spec }) => spec.name === fault.target);
+        if (target === undefined) throw new GridrootError("target-unknown", `there is no ${fault.target}`);
+        const atMs = performance.now();
+        await target.strike(fault);
+        await up(target);
+        return { ...fault, number: first + index, atMs, upMs: performance.now() };
+      }),
+    );
+    this.#struck.push(...struck);
+    this.#unreported.push(...struck);
+  }
+
+  #report({ number, target, kind, forMs, atMs, upMs }: Struck, recoveredMs: number): void {
+    const seconds = (ms: number): string => (ms / 1000).toFixed(1);
+    this.#dependencies.print(
+      `${seconds(atMs - this.#startedMs).padStart(7)} s  #${number} ${target} ${kind} ${seconds(forMs)} s: ` +
+        `up after ${seconds(upMs - atMs)} s, recovered after ${seconds(recoveredMs - atMs)} s`,
+    );
+  }
+}
+
+async function up(target: Target): Promise<void> {
+  const endMs = performance.now() + UP_WITHIN_MS;
+  while (!(await target.isUp())) {
+    if (performance.now() > endMs) {
+      throw new GridrootError(
+        "target-lost",
+        `${target.spec.name} did not come back within ${UP_WITHIN_MS} ms`,
+      );
+    }
+    await delay(POLL_MS);
+  }
+}

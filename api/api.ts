@@ -7,6 +7,7 @@ import type { Clock } from "../service/clock.ts";
 import type { Pool } from "../service/database.ts";
 import { GridrootError } from "../service/errors.ts";
 import type { Service } from "../service/lifecycle.ts";
+import { primaryReads, type Reads } from "../service/replica-reads.ts";
 import type { TimeSeries } from "../time-series/time-series.ts";
 import { authorityRoutes } from "./authority-routes.ts";
 import { batchRoutes } from "./batch-routes.ts";
@@ -34,8 +35,10 @@ export interface ApiOptions {
 }
 
 export interface ApiDependencies extends OperationalDependencies {
-  /** The ledger. */
+  /** The ledger's primary. */
   readonly pool: Pool;
+  /** Where requests read the ledger that need not see the newest of it. Default: the primary. */
+  readonly reads?: Reads;
   readonly timeSeries: TimeSeries;
   /** The settlement contract's view; without it proofs and attestations are answered 503. */
   readonly chain?: ChainView | undefined;
@@ -119,11 +122,12 @@ async function buildApp(options: ApiOptions, dependencies: ApiDependencies): Pro
   // Routes come after the plugin that collects their schemas.
   app.after(() => {
     operationalRoutes(app, { readyWithinMs: options.readyWithinMs ?? 5_000 }, dependencies);
-    meterRoutes(app, dependencies);
-    readingRoutes(app, dependencies);
-    regionRoutes(app, dependencies);
-    quarantineRoutes(app, dependencies);
-    const withChain = { ...dependencies, chain: dependencies.chain, hasher };
+    const withReads = { ...dependencies, reads: dependencies.reads ?? primaryReads(dependencies.pool) };
+    meterRoutes(app, withReads);
+    readingRoutes(app, withReads);
+    regionRoutes(app, withReads);
+    quarantineRoutes(app, withReads);
+    const withChain = { ...withReads, chain: dependencies.chain, hasher };
     batchRoutes(app, withChain);
     proofRoutes(app, withChain);
     authorityRoutes(app, withChain);

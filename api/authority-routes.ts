@@ -6,6 +6,7 @@ import { pendingFor, recordAttestation } from "../ledger/attestations.ts";
 import type { Batch } from "../ledger/batches.ts";
 import type { Clock } from "../service/clock.ts";
 import type { Pool } from "../service/database.ts";
+import { primaryReads } from "../service/replica-reads.ts";
 import { BatchSchema, batchJson } from "./batch-json.ts";
 import { requireBatch } from "./batch-routes.ts";
 import { AuthoritySetCache, type ChainView, requireChain } from "./chain-view.ts";
@@ -23,6 +24,7 @@ import {
 import type { TypedApp } from "./typed-app.ts";
 
 export interface AuthorityDependencies {
+  /** The primary: an authority is told of a batch, and of its own verdict, as soon as it is in the ledger. */
   readonly pool: Pool;
   readonly chain: ChainView | undefined;
   readonly clock: Clock;
@@ -107,7 +109,7 @@ function attestationRoute(
       try {
         const { domain } = requireChain(chain);
         const authority = params.authority.toLowerCase() as Hex;
-        const batch = await requireBatch(pool, { ...params, round: body.round });
+        const batch = await requireBatch(primaryReads(pool).begin(), { ...params, round: body.round });
         if (batch.voidedMs !== undefined) throw new Problem(409, "batch-voided", "the batch was voided");
         await requireMember(sets, authority, body.authoritySetEpoch);
         requireOwnSignature(domain, batch, authority, body);

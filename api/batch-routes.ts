@@ -2,7 +2,7 @@ import { Type } from "typebox";
 import { attestationsOf } from "../ledger/attestations.ts";
 import { type Batch, findBatch, listBatches, readEvidence } from "../ledger/batches.ts";
 import { settlementStatuses } from "../ledger/settlements.ts";
-import type { Pool } from "../service/database.ts";
+import type { Reads, RequestReads } from "../service/replica-reads.ts";
 import {
   BatchDetailSchema,
   BatchWithStatusSchema,
@@ -17,7 +17,7 @@ import { CLOSED, IntervalParam, NameParam, U32Schema, answers, limitParam } from
 import type { TypedApp } from "./typed-app.ts";
 
 export interface BatchDependencies {
-  readonly pool: Pool;
+  readonly reads: Reads;
   readonly chain: ChainView | undefined;
 }
 
@@ -34,7 +34,7 @@ export function batchRoutes(app: TypedApp, dependencies: BatchDependencies): voi
   evidenceRoute(app, dependencies);
 }
 
-function listRoute(app: TypedApp, { pool }: BatchDependencies): void {
+function listRoute(app: TypedApp, { reads }: BatchDependencies): void {
   app.get(
     "/api/v1/batches",
     {
@@ -58,16 +58,17 @@ function listRoute(app: TypedApp, { pool }: BatchDependencies): void {
       },
     },
     async ({ query: { region, before, limit } }) => {
+      const { db } = reads.begin();
       const { items, next } = await cutPage(
-        await listBatches(pool, { region, beforeInterval: before, limit: limit + 1 }),
+        await listBatches(db, { region, beforeInterval: before, limit: limit + 1 }),
         limit,
         (batch) => batch.interval,
         async (interval) => {
           const from = { region, beforeInterval: interval + 1, limit: MOST_OF_ONE_INTERVAL };
-          return (await listBatches(pool, from)).filter((batch) => batch.interval === interval);
+          return (await listBatches(db, from)).filter((batch) => batch.interval === interval);
         },
       );
-      const statuses = await settlementStatuses(pool, items);
+      const statuses = await settlementStatuses(db, items);
       return {
         items: items.map((batch, i) => ({ ...batchJson(batch), settlement: statusJson(statuses[i]) })),
         ...(next !== undefined && { next }),
@@ -76,7 +77,7 @@ function listRoute(app: TypedApp, { pool }: BatchDependencies): void {
   );
 }
 
-function detailRoute(app: TypedApp, { pool, chain }: BatchDependencies): void {
+function detailRoute(app: TypedApp, { reads, chain }: BatchDependencies): void {
   app.get(
     "/api/v1/batches/:region/:interval",
     {
@@ -89,10 +90,11 @@ function detailRoute(app: TypedApp, { pool, chain }: BatchDependencies): void {
       },
     },
     async ({ params, query }) => {
-      const batch = await requireBatch(pool, { ...params, ...query });
+      const request = reads.begin();
+      const batch = await requireBatch(request, { ...params, ...query });
       const [[status], attestations, accepted] = await Promise.all([
-        settlementStatuses(pool, [batch]),
-        attestationsOf(pool, batch),
+        settlementStatuses(request.db, [batch]),
+        attestationsOf(request.db, batch),
         chain === undefined ? undefined : acceptance(chain, batch),
       ]);
       return {
@@ -105,7 +107,7 @@ function detailRoute(app: TypedApp, { pool, chain }: BatchDependencies): void {
   );
 }
 
-function evidenceRoute(app: TypedApp, { pool }: BatchDependencies): void {
+function evidenceRoute(app: TypedApp, { reads }: BatchDependencies): void {
   app.get(
     "/api/v1/batches/:region/:interval/evidence",
     {
@@ -118,8 +120,9 @@ function evidenceRoute(app: TypedApp, { pool }: BatchDependencies): void {
       },
     },
     async ({ params, query }, reply) => {
-      const batch = await requireBatch(pool, { ...params, ...query });
-      const file = await readEvidence(pool, batch);
+      const request = reads.begin();
+      const batch = await requireBatch(request, { ...params, ...query });
+      const file = await readEvidence(request.db, batch);
       if (file === undefined) throw new Problem(500, "evidence-missing", "the batch has no evidence file");
       return reply.type("application/octet-stream").header("etag", `"${batch.content.dataHash}"`).send(file);
     },
@@ -128,10 +131,10 @@ function evidenceRoute(app: TypedApp, { pool }: BatchDependencies): void {
 
 /** The batch, or 404 `unknown-batch`. */
 export async function requireBatch(
-  pool: Pool,
+  reads: RequestReads,
   key: { readonly region: string; readonly interval: number; readonly round?: number | undefined },
 ): Promise<Batch> {
-  const batch = await findBatch(pool, key);
+  const batch = await reads.find((db) => findBatch(db, key));
   if (batch === undefined) {
     throw notFound("unknown-batch", `region ${key.region} has no batch for interval ${key.interval}`);
   }

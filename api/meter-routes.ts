@@ -1,6 +1,6 @@
 import { Type } from "typebox";
 import { type Meter, findMeter, listMeters } from "../ledger/meters.ts";
-import type { Pool } from "../service/database.ts";
+import type { Reads, RequestReads } from "../service/replica-reads.ts";
 import type { Hex } from "../domain/settlement/settlement.ts";
 import { notFound } from "./problem.ts";
 import { AddressParam, CLOSED, NameParam, SecondsSchema, WhSchema, answers, limitParam } from "./schemas.ts";
@@ -21,7 +21,7 @@ const MeterSchema = Type.Object({
 });
 
 /** Meters of the registry. */
-export function meterRoutes(app: TypedApp, { pool }: { readonly pool: Pool }): void {
+export function meterRoutes(app: TypedApp, { reads }: { readonly reads: Reads }): void {
   app.get(
     "/api/v1/meters",
     {
@@ -46,7 +46,7 @@ export function meterRoutes(app: TypedApp, { pool }: { readonly pool: Pool }): v
       },
     },
     async ({ query: { region, account, after, limit } }) => {
-      const meters = await listMeters(pool, {
+      const meters = await listMeters(reads.begin().db, {
         region,
         account: account?.toLowerCase() as Hex | undefined,
         afterMeterId: after,
@@ -68,13 +68,13 @@ export function meterRoutes(app: TypedApp, { pool }: { readonly pool: Pool }): v
         response: answers(MeterSchema),
       },
     },
-    async ({ params: { id } }) => meterJson(await requireMeter(pool, id)),
+    async ({ params: { id } }) => meterJson(await requireMeter(reads.begin(), id)),
   );
 }
 
 /** The meter, or 404 `unknown-meter`. */
-export async function requireMeter(pool: Pool, meterId: string): Promise<Meter> {
-  const meter = await findMeter(pool, meterId);
+export async function requireMeter(reads: RequestReads, meterId: string): Promise<Meter> {
+  const meter = await reads.find((db) => findMeter(db, meterId));
   if (meter === undefined) throw notFound("unknown-meter", `there is no meter ${meterId}`);
   return meter;
 }

@@ -8,8 +8,9 @@ import { attestationsOf } from "../ledger/attestations.ts";
 import { type Batch, findBatchByDataHash, readEvidence } from "../ledger/batches.ts";
 import { regionsOfAccount } from "../ledger/region-overview.ts";
 import { newestProvableBatch } from "../ledger/settlements.ts";
-import type { Pool } from "../service/database.ts";
+import type { Queryable } from "../service/database.ts";
 import { invariant } from "../service/errors.ts";
+import type { Reads, RequestReads } from "../service/replica-reads.ts";
 import { requireBatch } from "./batch-routes.ts";
 import { type ChainView, requireChain } from "./chain-view.ts";
 import { Problem, badInput, notFound } from "./problem.ts";
@@ -74,13 +75,13 @@ interface BatchParts {
 const CACHED_BATCHES = 16;
 
 export interface ProofDependencies {
-  readonly pool: Pool;
+  readonly reads: Reads;
   readonly chain: ChainView | undefined;
   readonly hasher: Keccak;
 }
 
 /** Proof bundles of accounts. */
-export function proofRoutes(app: TypedApp, { pool, chain, hasher }: ProofDependencies): void {
+export function proofRoutes(app: TypedApp, { reads, chain, hasher }: ProofDependencies): void {
   // A batch never changes, so its decoded evidence and tree are kept for the next account that asks.
   const cache = new Map<Hex, Promise<BatchParts>>();
 
@@ -102,12 +103,13 @@ export function proofRoutes(app: TypedApp, { pool, chain, hasher }: ProofDepende
     async ({ params, query }) => {
       const { domain } = requireChain(chain);
       const account = params.address.toLowerCase() as Hex;
-      const region = query.region ?? (await onlyRegionOf(pool, account));
-      const batch = await chooseBatch(pool, region, query.interval);
+      const request = reads.begin();
+      const region = query.region ?? (await onlyRegionOf(request, account));
+      const batch = await chooseBatch(request, region, query.interval);
       const { evidence, previous, tree } = await remember(cache, batch.contentHash, () =>
-        readParts(pool, hasher, batch),
+        readParts(request.db, hasher, batch),
       );
-      const signatures = await signaturesOf(pool, batch);
+      const signatures = await signaturesOf(request.db, batch);
       const bundle = createBundle(
         { domain, regionName: region, settlement: batch.content, evidence, previous, tree, signatures },
         account,
@@ -120,30 +122,37 @@ export function proofRoutes(app: TypedApp, { pool, chain, hasher }: ProofDepende
   );
 }
 
-async function onlyRegionOf(pool: Pool, account: Hex): Promise<string> {
-  const regions = await regionsOfAccount(pool, account);
-  const [first, ...others] = regions;
+async function onlyRegionOf(reads: RequestReads, account: Hex): Promise<string> {
+  const regions = await reads.find(async (db) => {
+    const found = await regionsOfAccount(db, account);
+    return found.length === 0 ? undefined : found;
+  });
+  const [first, ...others] = regions ?? [];
   if (first === undefined) throw notFound("unknown-account", "no service point credits this account");
-  if (others.length > 0) throw badInput("region", `is needed: one of ${regions.join(", ")}`);
+  if (others.length > 0) throw badInput("region", `is needed: one of ${[first, ...others].join(", ")}`);
   return first;
 }
 
-async function chooseBatch(pool: Pool, region: string, interval: number | undefined): Promise<Batch> {
+async function chooseBatch(
+  reads: RequestReads,
+  region: string,
+  interval: number | undefined,
+): Promise<Batch> {
   const batch =
     interval === undefined
-      ? await newestProvableBatch(pool, region)
-      : await requireBatch(pool, { region, interval });
+      ? await reads.find((db) => newestProvableBatch(db, region))
+      : await requireBatch(reads, { region, interval });
   if (batch === undefined) throw notFound("unknown-batch", `region ${region} has no batch`);
   if (batch.voidedMs !== undefined) throw new Problem(409, "batch-voided", "the interval's batch was voided");
   return batch;
 }
 
-async function readParts(pool: Pool, hasher: Keccak, batch: Batch): Promise<BatchParts> {
-  const evidence = await readDecoded(pool, batch);
+async function readParts(db: Queryable, hasher: Keccak, batch: Batch): Promise<BatchParts> {
+  const evidence = await readDecoded(db, batch);
   const previous =
     evidence.prevInterval === 0
       ? undefined
-      : await findBatchByDataHash(pool, {
+      : await findBatchByDataHash(db, {
           regionId: batch.regionId,
           interval: evidence.prevInterval,
           dataHash: evidence.prevDataHash,
@@ -151,19 +160,19 @@ async function readParts(pool: Pool, hasher: Keccak, batch: Batch): Promise<Batc
   invariant(previous !== undefined || evidence.prevInterval === 0, "a batch's predecessor is in the ledger");
   return {
     evidence,
-    previous: previous && (await readDecoded(pool, previous)),
+    previous: previous && (await readDecoded(db, previous)),
     tree: buildTree(hasher, evidence.accounts),
   };
 }
 
-async function readDecoded(pool: Pool, batch: Batch): Promise<Evidence> {
-  const file = await readEvidence(pool, batch);
+async function readDecoded(db: Queryable, batch: Batch): Promise<Evidence> {
+  const file = await readEvidence(db, batch);
   invariant(file !== undefined, "a batch has its evidence file");
   return decodeEvidence(file);
 }
 
-async function signaturesOf(pool: Pool, batch: Batch): Promise<readonly BundleSignature[]> {
-  const attestations = await attestationsOf(pool, batch);
+async function signaturesOf(db: Queryable, batch: Batch): Promise<readonly BundleSignature[]> {
+  const attestations = await attestationsOf(db, batch);
   return attestations.flatMap(({ authority, authoritySetEpoch, signature }) =>
     signature === undefined ? [] : [{ authority, authoritySetEpoch, signature }],
   );

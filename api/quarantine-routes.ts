@@ -1,7 +1,7 @@
 import { Type } from "typebox";
 import { regionTopic } from "../event-log/topics.ts";
 import { type QuarantineKey, type QuarantinedReading, listQuarantine } from "../ledger/quarantine.ts";
-import type { Pool } from "../service/database.ts";
+import type { Reads } from "../service/replica-reads.ts";
 import { CLOSED, NameParam, SecondsSchema, answers, limitParam } from "./schemas.ts";
 import type { TypedApp } from "./typed-app.ts";
 
@@ -21,7 +21,7 @@ const QuarantinedSchema = Type.Object({
 const CURSOR = "^([A-Za-z0-9._-]{1,80}):([0-9]{1,9}):([0-9]{1,18}):([0-9]{1,9})$";
 
 /** Readings that validation set aside. */
-export function quarantineRoutes(app: TypedApp, { pool }: { readonly pool: Pool }): void {
+export function quarantineRoutes(app: TypedApp, { reads }: { readonly reads: Reads }): void {
   app.get(
     "/api/v1/quarantine",
     {
@@ -46,7 +46,7 @@ export function quarantineRoutes(app: TypedApp, { pool }: { readonly pool: Pool 
       },
     },
     async ({ query: { region, meter, after, limit } }) => {
-      const found = await listQuarantine(pool, {
+      const found = await listQuarantine(reads.begin().db, {
         topic: region === undefined ? undefined : regionTopic(region),
         meterId: meter,
         after: after === undefined ? undefined : parseCursor(after),

@@ -1,6 +1,6 @@
 import { Type } from "typebox";
 import type { Clock } from "../service/clock.ts";
-import type { Pool } from "../service/database.ts";
+import type { Reads } from "../service/replica-reads.ts";
 import type {
   Bucket,
   ResolutionS,
@@ -49,13 +49,13 @@ const DAY_S = 86_400;
 const MOST_OF_ONE_INSTANT = 10_000;
 
 export interface ReadingDependencies {
-  readonly pool: Pool;
+  readonly reads: Reads;
   readonly timeSeries: TimeSeries;
   readonly clock: Clock;
 }
 
 /** Readings of a meter. */
-export function readingRoutes(app: TypedApp, { pool, timeSeries, clock }: ReadingDependencies): void {
+export function readingRoutes(app: TypedApp, { reads, timeSeries, clock }: ReadingDependencies): void {
   app.get(
     "/api/v1/meters/:id/readings",
     {
@@ -88,7 +88,7 @@ export function readingRoutes(app: TypedApp, { pool, timeSeries, clock }: Readin
       },
     },
     async ({ params: { id }, query: { from, to, resolution, limit } }) => {
-      await requireMeter(pool, id);
+      await requireMeter(reads.begin(), id);
       const range = rangeOf(from, to, clock);
       const page =
         resolution === "raw"

@@ -7,7 +7,7 @@ import {
   listRegions,
 } from "../ledger/region-overview.ts";
 import type { Clock } from "../service/clock.ts";
-import type { Pool } from "../service/database.ts";
+import type { Reads } from "../service/replica-reads.ts";
 import type { TimeSeries } from "../time-series/time-series.ts";
 import { parseInstant } from "./instants.ts";
 import { CLOSED, InstantParam, SecondsSchema, WhSchema, answers } from "./schemas.ts";
@@ -40,13 +40,13 @@ const RegionSchema = Type.Object({
 });
 
 export interface RegionDependencies {
-  readonly pool: Pool;
+  readonly reads: Reads;
   readonly timeSeries: TimeSeries;
   readonly clock: Clock;
 }
 
 /** How far each region is, what it credited, and how complete its readings are. */
-export function regionRoutes(app: TypedApp, { pool, timeSeries, clock }: RegionDependencies): void {
+export function regionRoutes(app: TypedApp, { reads, timeSeries, clock }: RegionDependencies): void {
   app.get(
     "/api/v1/regions",
     {
@@ -66,10 +66,11 @@ export function regionRoutes(app: TypedApp, { pool, timeSeries, clock }: RegionD
     async ({ query: { intervals, to } }) => {
       const nowS = Math.floor(clock.nowMs() / 1000);
       const asked = to === undefined ? undefined : parseInstant(to, "to");
-      const regions = await listRegions(pool);
+      const { db } = reads.begin();
+      const regions = await listRegions(db);
       // Without `to`, a region is shown up to where it is sealed, or up to now before its first seal.
       const ends = regions.map((region) => lastEnds(asked ?? region.sealedUntil ?? nowS, intervals));
-      const expected = await countExpectedMeters(pool, [...new Set(ends.flat())], QUARTER_S);
+      const expected = await countExpectedMeters(db, [...new Set(ends.flat())], QUARTER_S);
       const items = await Promise.all(
         regions.map(async (region, i) => ({
           ...overviewJson(region),

@@ -61,6 +61,7 @@ export async function influxServer(
         await health.arrayBuffer();
         if (!health.ok) throw new Error(`InfluxDB's health is ${health.status}`);
         await setUp(url, token);
+        await ensureOurs(url, token);
       },
     },
     lifetime,
@@ -128,6 +129,16 @@ async function rustToolchain(): Promise<{ RUSTUP_TOOLCHAIN?: string }> {
   const active = await runToEnd(rustup, ["show", "active-toolchain"], { cwd: "/" });
   const name = active.split(/\s/)[0];
   return name === undefined || name === "" ? {} : { RUSTUP_TOOLCHAIN: name };
+}
+
+/** Rejects where the token is not the server's: then another one listens there. */
+async function ensureOurs(url: string, token: string): Promise<void> {
+  const response = await fetch(`${url}/api/v2/orgs?limit=1`, {
+    headers: { authorization: `Token ${token}` },
+    signal: AbortSignal.timeout(5_000),
+  });
+  await response.arrayBuffer();
+  if (!response.ok) throw new Error(`InfluxDB answers ${response.status} to its own token`);
 }
 
 /** Sets up an empty server; one that is set up has the token already, since it is written before its first start. */

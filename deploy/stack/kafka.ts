@@ -3,8 +3,8 @@ import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Kafka, logLevel } from "kafkajs";
 import { installOnce, runToEnd } from "./install.ts";
+import { brokersSeenBy } from "./kafka-probe.ts";
 import { NativeProcess } from "./native-server.ts";
 import type { Launch, Lifetime, NativeServer } from "./native-server.ts";
 import { freePort } from "./ports.ts";
@@ -177,22 +177,8 @@ function propertiesOf(node: Node, nodes: readonly Node[]): string {
 
 /** Rejects until the broker serves clients and the cluster counts it in. */
 async function isRegistered(node: Node): Promise<void> {
-  const admin = new Kafka({
-    clientId: "gridroot-stack",
-    brokers: [`127.0.0.1:${node.port}`],
-    connectionTimeout: 2_000,
-    requestTimeout: 3_000,
-    retry: { retries: 0 },
-    logLevel: logLevel.NOTHING,
-  }).admin();
-  try {
-    await admin.connect();
-    const { brokers } = await admin.describeCluster();
-    if (!brokers.some(({ nodeId, port }) => nodeId === node.id && port === node.port))
-      throw new Error(`the cluster does not count broker ${node.id} in yet`);
-  } finally {
-    await admin.disconnect();
-  }
+  const brokers = await brokersSeenBy(node.port);
+  if (!brokers.includes(node.id)) throw new Error(`the cluster does not count broker ${node.id} in yet`);
 }
 
 /** Kafka names a cluster by 16 bytes in base64url. */

@@ -57,6 +57,11 @@ export interface Lifetime {
   readonly outlivesStarter?: boolean;
 }
 
+/** What `process.json` holds. */
+interface RecordedProcess extends ProcessIdentity {
+  readonly port: number;
+}
+
 /** A server's output is cut where it grows beyond this. */
 const LOG_LIMIT_BYTES = 16 * 1024 * 1024;
 const LOG_LOOK_EVERY_MS = 5_000;
@@ -97,10 +102,22 @@ export class NativeProcess implements NativeServer {
     return this.running ? this.#process?.pid : undefined;
   }
 
-  /** Takes over the server that an earlier process started on the folder; whether there is one. */
+  /**
+   * Takes over the server that an earlier process started on the folder; whether there is one.
+   *
+   * @throws GridrootError `server-elsewhere`: it listens on another port.
+   */
   attach(): boolean {
-    this.#process ??= this.#recorded();
-    return this.running;
+    if (this.running) return true;
+    const recorded = this.#recorded();
+    if (recorded !== undefined && recorded.port !== this.port) {
+      throw new GridrootError(
+        "server-elsewhere",
+        `${this.name} runs on port ${recorded.port}, not on ${this.port}: stop it with the settings that started it`,
+      );
+    }
+    this.#process = recorded;
+    return recorded !== undefined;
   }
 
   /** Whether it answers now. */
@@ -225,14 +242,15 @@ export class NativeProcess implements NativeServer {
 
   async #record(identity: ProcessIdentity): Promise<void> {
     const unfinished = `${this.#recordFile}.unfinished`;
-    await writeFile(unfinished, JSON.stringify(identity));
+    const recorded: RecordedProcess = { ...identity, port: this.port };
+    await writeFile(unfinished, JSON.stringify(recorded));
     await rename(unfinished, this.#recordFile);
   }
 
-  #recorded(): ProcessIdentity | undefined {
+  #recorded(): RecordedProcess | undefined {
     try {
-      const identity = JSON.parse(readFileSync(this.#recordFile, "utf8")) as ProcessIdentity;
-      return lives(identity) ? identity : undefined;
+      const recorded = JSON.parse(readFileSync(this.#recordFile, "utf8")) as RecordedProcess;
+      return lives(recorded) ? recorded : undefined;
     } catch {
       return undefined;
     }

@@ -4,10 +4,11 @@ import { GridrootError } from "../../service/errors.ts";
 
 /**
  * Below the ports that systems give to outgoing connections (Linux: from 32768). A port from among those could be taken
- * by some connection while its server is down, or a client's attempts to reach the server could meet themselves.
+ * by some connection while its server is down, or a client's attempts to reach the server could meet themselves. And
+ * below those of the stack.
  */
-const FREE_FROM = 20_000;
-const FREE_BELOW = 32_000;
+const FREE_FROM = 10_000;
+const FREE_BELOW = 20_000;
 
 /** A free port of the loopback interface, drawn at random. */
 export async function freePort(): Promise<number> {

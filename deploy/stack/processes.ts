@@ -1,4 +1,8 @@
-import { readFileSync, readdirSync } from "node:fs";
+import { readFileSync, readdirSync, readlinkSync } from "node:fs";
+import { basename } from "node:path";
+
+/** As their command lines begin; a server may have put its address behind its name. */
+const SERVER_PROGRAMS = ["java", "influxd", "redis-server", "postgres", "pgbouncer"];
 
 /** A process that cannot be confused with a later one of the same number. */
 export interface ProcessIdentity {
@@ -24,9 +28,8 @@ export function lives(identity: ProcessIdentity): boolean {
 /** The process and all that descend from it, parents before their children; empty where it is gone. */
 export function treeOf(root: ProcessIdentity): ProcessIdentity[] {
   if (!lives(root)) return [];
-  const all = readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map((name) => statOf(Number(name)))
+  const all = allPids()
+    .map(statOf)
     .filter((stat) => stat !== undefined);
   const tree: ProcessIdentity[] = [root];
   for (const parent of tree) {
@@ -45,6 +48,34 @@ export function signalAll(processes: readonly ProcessIdentity[], signal: NodeJS.
       // It may end between the two looks.
       if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
     }
+  }
+}
+
+/** Numbers of the live processes of servers that work in, or were told of, a path with one of the beginnings. */
+export function serversOn(beginnings: readonly string[]): number[] {
+  return allPids().filter((pid) => {
+    const command = readOr("", () => readFileSync(`/proc/${pid}/cmdline`, "utf8"));
+    const place = readOr("", () => `${readlinkSync(`/proc/${pid}/cwd`)}/`);
+    return (
+      statOf(pid) !== undefined &&
+      SERVER_PROGRAMS.some((name) => basename(command.split("\0")[0] ?? "").startsWith(name)) &&
+      beginnings.some((beginning) => place.startsWith(beginning) || command.includes(beginning))
+    );
+  });
+}
+
+function allPids(): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+function readOr<T>(otherwise: T, read: () => T): T {
+  try {
+    return read();
+  } catch {
+    // It ended meanwhile, or is another user's.
+    return otherwise;
   }
 }
 

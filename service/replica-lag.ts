@@ -75,8 +75,10 @@ export class ReplicaLag {
     const measure = async () => {
       await this.#measure();
       onMeasured();
-      if (!this.#stopped)
-        this.#timer = setTimeout(() => (this.#measuring = measure()), this.#options.everyMs);
+      if (this.#stopped) return;
+      this.#timer = setTimeout(() => {
+        this.#measuring = measure();
+      }, this.#options.everyMs);
     };
     this.#measuring = measure();
     await this.#measuring;

@@ -129,7 +129,7 @@ export class ReplicaReads implements Service, Reads {
 
 function createMeters(metrics: Registry, lagMs: () => number) {
   const registers = [metrics];
-  new Gauge({
+  const lag = new Gauge({
     name: "api_replica_lag_seconds",
     help: "How long ago the replica surely held all that was committed; since the start where it never did",
     registers,
@@ -139,6 +139,7 @@ function createMeters(metrics: Registry, lagMs: () => number) {
     },
   });
   return {
+    lag,
     reads: new Counter({
       name: "api_replica_reads_total",
       help: "Statements of requests that may read from the replica, by who answered",

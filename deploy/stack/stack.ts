@@ -19,13 +19,13 @@ export interface StackOptions {
   readonly ports: Readonly<Record<keyof typeof PORTS, number>>;
 }
 
-/** Settings of the ports and what they are otherwise: each server's well-known port and 20,000. */
+/** Settings of the ports and what they are otherwise: 23 before the last three digits of a server's well-known port. */
 const PORTS = {
-  GRIDROOT_STACK_POSTGRES_PORT: 25_432,
-  GRIDROOT_STACK_REDIS_PORT: 26_379,
-  GRIDROOT_STACK_INFLUX_PORT: 28_086,
-  GRIDROOT_STACK_KAFKA_PORT: 29_092,
-  GRIDROOT_STACK_KAFKA_CONTROLLER_PORT: 29_093,
+  GRIDROOT_STACK_POSTGRES_PORT: 23_432,
+  GRIDROOT_STACK_REDIS_PORT: 23_379,
+  GRIDROOT_STACK_INFLUX_PORT: 23_086,
+  GRIDROOT_STACK_KAFKA_PORT: 23_092,
+  GRIDROOT_STACK_KAFKA_CONTROLLER_PORT: 23_093,
 } as const;
 
 /** One server of the stack as `status` shows it. */

@@ -1,0 +1,247 @@
+import { type Cluster, type Consumer, KafkaJSProtocolError } from "kafkajs";
+import type { Logger } from "pino";
+import type { Position, TopicPartition } from "../event-log.ts";
+import type { Fetching } from "./fetched-partition.ts";
+import { claimsAssigner, type PartitionsByTopic } from "./group-assignment.ts";
+import type { KafkaClient } from "./kafka-client.ts";
+import type { KafkaConnection } from "./kafka-connection.ts";
+import type { FetchedMessage } from "./kafka-records.ts";
+
+export interface SessionOptions {
+  readonly group: string;
+  readonly topics: readonly string[];
+  /** A member of which the coordinator hears nothing for so long has left, ms. */
+  readonly sessionTimeoutMs: number;
+  readonly heartbeatMs: number;
+  /** Within this time every member joins again when the group changes, ms. */
+  readonly rebalanceTimeoutMs: number;
+  /** Bytes of one partition that one fetch asks for, as the log stores them. */
+  readonly maxPartitionBytes: number;
+}
+
+/** What a session tells its member. None of these may throw or wait. */
+export interface SessionEvents {
+  /** What the member works on, or has not given up yet. */
+  claims(): readonly TopicPartition[];
+  /** The group has shared out: these are the member's partitions now, all of them held. */
+  joined(partitions: readonly TopicPartition[]): void;
+  fetched(partition: TopicPartition, messages: readonly FetchedMessage[]): void;
+  heartbeat(): void;
+}
+
+/** How long a fetch waits for records, and so how long a partition waits at most to be fetched again, ms. */
+const FETCH_WAIT_MS = 100;
+/** Bytes that one fetch asks of one broker. */
+const FETCH_BYTES = 16_777_216;
+/** Leaders move within some 10 s; kafkajs pauses longer and longer, up to 1 s. */
+const RETRY = { initialRetryTime: 100, maxRetryTime: 1_000, retries: 16 };
+/** Time to leave the group in order, ms. */
+const LEAVE_MS = 3_000;
+
+/**
+ * One membership of a group: one kafkajs consumer, from joining to the moment when it must count as lost. It is never
+ * revived: kafkajs's own restart is off, its successor is a consumer of its own.
+ *
+ * kafkajs joins again by itself without telling in time or waiting for anybody, so nothing here is taken from a member at the
+ * beginning of a rebalance; what moves is agreed on by claims (group-assignment.ts).
+ */
+export class GroupSession implements Fetching {
+  /** Resolves with the reason once the membership is lost or given up. */
+  readonly ended: Promise<string>;
+  readonly #options: SessionOptions;
+  readonly #connection: KafkaConnection;
+  readonly #events: SessionEvents;
+  readonly #log: Logger;
+  readonly #client: KafkaClient;
+  readonly #consumer: Consumer;
+  readonly #end: (reason: string) => void;
+  #over = false;
+  #running: Promise<void> = Promise.resolve();
+  #rejoinWanted = false;
+  #lapse: NodeJS.Timeout | undefined;
+  /** When the coordinator may have given the membership up, on the clock of `performance`. */
+  #lapsesAt = Infinity;
+
+  private constructor(
+    options: SessionOptions,
+    dependencies: { connection: KafkaConnection; events: SessionEvents; log: Logger; firstBroker: number },
+  ) {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    this.ended = promise;
+    this.#end = resolve;
+    this.#options = options;
+    this.#connection = dependencies.connection;
+    this.#events = dependencies.events;
+    this.#log = dependencies.log;
+    this.#client = dependencies.connection.newClient(dependencies.firstBroker, RETRY);
+    this.#consumer = this.#client.kafka.consumer({
+      groupId: dependencies.connection.groupName(options.group),
+      sessionTimeout: options.sessionTimeoutMs,
+      heartbeatInterval: options.heartbeatMs,
+      rebalanceTimeout: options.rebalanceTimeoutMs,
+      maxBytesPerPartition: options.maxPartitionBytes,
+      maxBytes: FETCH_BYTES,
+      maxWaitTimeInMs: FETCH_WAIT_MS,
+      allowAutoTopicCreation: false,
+      retry: { ...RETRY, restartOnFailure: () => Promise.resolve(false) },
+      partitionAssigners: [({ cluster }) => this.#assigner(cluster)],
+    });
+  }
+
+  /** Connects and begins to join. Rejects where the cluster cannot be reached or lacks a topic. */
+  static async open(
+    options: SessionOptions,
+    dependencies: { connection: KafkaConnection; events: SessionEvents; log: Logger; firstBroker: number },
+  ): Promise<GroupSession> {
+    const session = new GroupSession(options, dependencies);
+    try {
+      await session.#open();
+    } catch (cause) {
+      session.#client.cut();
+      throw cause;
+    }
+    return session;
+  }
+
+  from({ topic, partition }: TopicPartition, offset: bigint): void {
+    if (this.#over) return;
+    const name = this.#connection.topicName(topic);
+    this.#consumer.seek({ topic: name, partition, offset: String(offset) });
+    this.#consumer.resume([{ topic: name, partitions: [partition] }]);
+  }
+
+  hold({ topic, partition }: TopicPartition): void {
+    if (this.#over) return;
+    this.#consumer.pause([{ topic: this.#connection.topicName(topic), partitions: [partition] }]);
+  }
+
+  /** Has the group share out again, soon. */
+  rejoin(): void {
+    this.#rejoinWanted = true;
+  }
+
+  /** Tells the group's coordinator how far consumers have come. Rejects when it cannot be told. */
+  async commit(positions: readonly { partition: TopicPartition; position: Position }[]): Promise<void> {
+    if (this.#over || positions.length === 0) return;
+    await this.#consumer.commitOffsets(
+      positions.map(({ partition: { topic, partition }, position }) => ({
+        topic: this.#connection.topicName(topic),
+        partition,
+        offset: String(position.nextOffset),
+      })),
+    );
+  }
+
+  /** Counts the membership as lost. Idempotent. */
+  end(reason: string): void {
+    this.#over = true;
+    clearTimeout(this.#lapse);
+    this.#end(reason);
+  }
+
+  /** Leaves the group, in order where the cluster answers in time. */
+  async close(): Promise<void> {
+    this.end("closed");
+    // kafkajs waits for answers and for joins under way; cut off, it has nothing to wait for.
+    const cut = setTimeout(() => this.#client.cut(), LEAVE_MS);
+    await this.#running;
+    await this.#consumer.disconnect().catch(() => {});
+    clearTimeout(cut);
+    this.#client.cut();
+  }
+
+  async #open(): Promise<void> {
+    const consumer = this.#consumer;
+    const { GROUP_JOIN, HEARTBEAT, REBALANCING, CRASH } = consumer.events;
+    consumer.on(GROUP_JOIN, ({ payload }) => this.#joined(payload.memberAssignment));
+    consumer.on(HEARTBEAT, () => {
+      if (this.#proven()) this.#events.heartbeat();
+    });
+    consumer.on(REBALANCING, () => this.#proven());
+    consumer.on(CRASH, ({ payload }) => {
+      if (!this.#over) this.#log.warn({ err: payload.error }, "group's consumer crashed");
+      this.end("crashed");
+    });
+    await consumer.connect();
+    const topics = this.#options.topics.map((topic) => this.#connection.topicName(topic));
+    await consumer.subscribe({ topics, fromBeginning: true });
+    this.#running = consumer
+      .run({
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        eachBatch: ({ batch }) => {
+          if (!this.#over) this.#events.fetched(this.#partitionOf(batch), batch.messages);
+          return Promise.resolve();
+        },
+      })
+      .catch((error: unknown) => {
+        this.#log.warn({ err: error }, "group's consumer did not start");
+        this.end("crashed");
+      });
+  }
+
+  /**
+   * Neither joining again nor waiting before it can be asked of kafkajs. But before each fetch it looks whether its
+   * cluster's metadata is fresh, and what a broker would answer during a rebalance, said there, makes it join again.
+   */
+  #assigner(cluster: Cluster) {
+    const refresh = cluster.refreshMetadataIfNecessary.bind(cluster);
+    cluster.refreshMetadataIfNecessary = async () => {
+      if (this.#rejoinWanted) {
+        this.#rejoinWanted = false;
+        throw new KafkaJSProtocolError(rejoining());
+      }
+      await refresh();
+    };
+    return claimsAssigner(cluster, () => this.#claims());
+  }
+
+  #claims(): PartitionsByTopic {
+    const claims: Record<string, number[]> = {};
+    for (const { topic, partition } of this.#over ? [] : this.#events.claims()) {
+      (claims[this.#connection.topicName(topic)] ??= []).push(partition);
+    }
+    return claims;
+  }
+
+  #joined(assignment: PartitionsByTopic): void {
+    if (!this.#proven()) return;
+    const partitions = Object.entries(assignment).flatMap(([topic, numbers]) =>
+      numbers.map((partition) => this.#partitionOf({ topic, partition })),
+    );
+    // kafkajs fetches everything that is its own from the committed offset, unless held before this event ends.
+    for (const partition of partitions) this.hold(partition);
+    this.#events.joined(partitions);
+  }
+
+  #partitionOf({ topic, partition }: TopicPartition): TopicPartition {
+    return { topic: this.#connection.topicOf(topic), partition };
+  }
+
+  /**
+   * The coordinator has answered; false when that comes too late to mean anything: a process that was suspended reads old
+   * answers before its timers run.
+   */
+  #proven(): boolean {
+    if (this.#over) return false;
+    const now = performance.now();
+    if (now > this.#lapsesAt) {
+      this.#lapsed();
+      return false;
+    }
+    this.#lapsesAt = now + this.#options.sessionTimeoutMs;
+    clearTimeout(this.#lapse);
+    this.#lapse = setTimeout(() => this.#lapsed(), this.#options.sessionTimeoutMs);
+    return true;
+  }
+
+  #lapsed(): void {
+    this.#log.warn("group's coordinator was not heard of in time, the membership counts as lost");
+    this.end("lapsed");
+  }
+}
+
+function rejoining(): Error {
+  const answer = { type: "REBALANCE_IN_PROGRESS", code: 27, retriable: false };
+  return Object.assign(new Error("partitions were given up for other members"), answer);
+}

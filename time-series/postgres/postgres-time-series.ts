@@ -2,6 +2,9 @@ import type { Logger } from "pino";
 import { systemClock, type Clock } from "../../service/clock.ts";
 import { openPool, type Pool } from "../../service/database.ts";
 import { migrate } from "../../service/migrate.ts";
+import { MeterNumbers } from "../meter-numbers.ts";
+import { refusalOf, withoutRefused, type PointLimits } from "../refusals.ts";
+import { isPartitionMissing, seriesError } from "../series-error.ts";
 import {
   RESOLUTIONS_S,
   type Bucket,
@@ -13,12 +16,10 @@ import {
   type SeriesRetention,
   type TimeSeries,
 } from "../time-series.ts";
-import { MeterNumbers } from "./meter-numbers.ts";
 import { Partitions } from "./partitions.ts";
 import { countIdentities, readBuckets, readCompleteness, readPoints } from "./read-series.ts";
 import { repairBuckets, type OpenBucketDelayS } from "./repair-buckets.ts";
-import { isPartitionMissing, seriesError } from "./series-error.ts";
-import { refusalOf, withoutRefused, writePoints } from "./write-points.ts";
+import { writePoints } from "./write-points.ts";
 
 export interface PostgresTimeSeriesOptions {
   readonly connectionString: string;
@@ -39,6 +40,8 @@ export interface PostgresTimeSeriesDependencies {
   readonly clock?: Clock;
 }
 
+/** Until the end of year 9999, so that a wild clock does not open partitions without end. */
+const LIMITS: PointLimits = { maxT: 253_402_300_799, maxEpoch: 2 ** 31 - 1 };
 const STATEMENT_TIMEOUT_MS = 30_000;
 const OPEN_BUCKET_DELAY_S: OpenBucketDelayS = { 900: 30, 3600: 60, 86400: 300 };
 
@@ -68,7 +71,7 @@ export class PostgresTimeSeries implements TimeSeries {
       },
       (error) => dependencies.log.warn({ err: error }, "idle connection of the time series failed"),
     );
-    this.#meters = new MeterNumbers(this.#pool);
+    this.#meters = new MeterNumbers(this.#pool, "series.meter");
     this.#partitions = new Partitions(this.#pool);
   }
 
@@ -101,7 +104,7 @@ export class PostgresTimeSeries implements TimeSeries {
 
   async #write(points: readonly SeriesPoint[]): Promise<readonly RefusedPoint[]> {
     const refused: RefusedPoint[] = [];
-    const storable = withoutRefused(points, refused, refusalOf);
+    const storable = withoutRefused(points, refused, (point) => refusalOf(point, LIMITS));
     await this.#partitions.ensure(storable.map((point) => point.t));
     const until = this.#partitions.expiredUntil;
     const kept = withoutRefused(storable, refused, ({ t }) => (t <= until ? "expired" : undefined));

@@ -1,40 +1,10 @@
-import { isName } from "../../domain/metering/topics.ts";
 import type { Queryable } from "../../service/database.ts";
-import type { RefusedPoint, SeriesPoint } from "../time-series.ts";
-
-const INT32_MAX = 2 ** 31 - 1;
-/** End of year 9999: keeps a wild clock from opening partitions without end. */
-const MAX_T = 253_402_300_799;
+import type { SeriesPoint } from "../time-series.ts";
 
 /** A point with its meter's number in the series. */
 export interface NumberedPoint {
   readonly meter: number;
   readonly point: SeriesPoint;
-}
-
-/** Why the columns can never hold a point, or `undefined`. */
-export function refusalOf(point: SeriesPoint): string | undefined {
-  if (!isName(point.meterId) || !isName(point.region)) return "name";
-  if (!isBetween(point.t, 1, MAX_T)) return "t-out-of-range";
-  if (!isBetween(point.seq, 0, Number.MAX_SAFE_INTEGER)) return "out-of-range";
-  const registers = [point.importWh, point.exportWh];
-  if (registers.some((value) => value < 0n || value > BigInt(Number.MAX_SAFE_INTEGER))) return "out-of-range";
-  const small = [point.epoch, point.status, point.voltageDv ?? 0, point.frequencyMhz ?? 0];
-  const fit = small.every((value) => isBetween(value, 0, INT32_MAX));
-  return fit && isBetween(point.powerW ?? 0, -INT32_MAX, INT32_MAX) ? undefined : "out-of-range";
-}
-
-/** Keeps the points without a reason against them and adds the others to `refused`. */
-export function withoutRefused(
-  points: readonly SeriesPoint[],
-  refused: RefusedPoint[],
-  reasonAgainst: (point: SeriesPoint) => string | undefined,
-): readonly SeriesPoint[] {
-  return points.filter((point) => {
-    const reason = reasonAgainst(point);
-    if (reason !== undefined) refused.push({ point, reason });
-    return reason === undefined;
-  });
 }
 
 /**
@@ -113,8 +83,4 @@ function column(
   value: (row: NumberedPoint) => number | bigint | undefined,
 ): string {
   return `{${rows.map((row) => value(row) ?? "null").join(",")}}`;
-}
-
-function isBetween(value: number, min: number, max: number): boolean {
-  return Number.isSafeInteger(value) && value >= min && value <= max;
 }

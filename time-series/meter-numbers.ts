@@ -1,5 +1,5 @@
-import type { Pool } from "../../service/database.ts";
-import type { SeriesPoint } from "../time-series.ts";
+import type { Pool } from "../service/database.ts";
+import type { SeriesPoint } from "./time-series.ts";
 
 /** A meter as the series knows it. */
 export interface NumberedMeter {
@@ -11,13 +11,16 @@ export interface NumberedMeter {
 /** The most meters remembered; beyond it the oldest are looked up again. About 100 bytes each. */
 const MAX_REMEMBERED = 500_000;
 
-/** Short numbers for meter ids, which keep the rows of the series small. Remembered, because they never change. */
+/** Short numbers for meter ids, which keep rows about meters small. Remembered, because they never change. */
 export class MeterNumbers {
   readonly #pool: Pool;
+  readonly #table: string;
   readonly #byId = new Map<string, NumberedMeter>();
 
-  constructor(pool: Pool) {
+  /** `table` is `meter` with its schema: (id identity, meter_id unique, region). */
+  constructor(pool: Pool, table: string) {
     this.#pool = pool;
+    this.#table = table;
   }
 
   /** The meters of these points; those never seen get a number. Idempotent. */
@@ -47,15 +50,15 @@ export class MeterNumbers {
     const ids = [...regionById.keys()].sort();
     const regions = ids.map((id) => regionById.get(id));
     await this.#pool.query(
-      `insert into series.meter (meter_id, region)
+      `insert into ${this.#table} (meter_id, region)
        select n.meter_id, n.region from unnest($1::text[], $2::text[]) with ordinality as n(meter_id, region, place)
-        where not exists (select 1 from series.meter m where m.meter_id = n.meter_id)
+        where not exists (select 1 from ${this.#table} m where m.meter_id = n.meter_id)
         order by n.place
        on conflict (meter_id) do nothing`,
       [ids, regions],
     );
     const result = await this.#pool.query<{ id: number; meter_id: string; region: string }>(
-      "select id, meter_id, region from series.meter where meter_id = any($1)",
+      `select id, meter_id, region from ${this.#table} where meter_id = any($1)`,
       [ids],
     );
     return new Map(result.rows.map((row) => [row.meter_id, { number: row.id, region: row.region }]));

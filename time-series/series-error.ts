@@ -1,11 +1,11 @@
-import { GridrootError } from "../../service/errors.ts";
+import { GridrootError } from "../service/errors.ts";
 
 /** SQLSTATE classes that a repetition does not cure: unsupported, data, integrity, syntax or missing object. */
 const LASTING = new Set(["0A", "22", "23", "42"]);
 
 /**
- * What the adapter rejects with: `series-unavailable`, retryable, while the server is away, slow or out of
- * resources; `series-failed` where the statement itself is at fault.
+ * What an adapter rejects with where PostgreSQL failed it: `series-unavailable`, retryable, while the server is away,
+ * slow or out of resources; `series-failed` where the statement itself is at fault.
  */
 export function seriesError(cause: unknown): GridrootError {
   if (cause instanceof GridrootError) return cause;

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { type Admin, ConfigResourceTypes } from "kafkajs";
+import kafkajs, { type Admin } from "kafkajs";
 import type { Logger } from "pino";
 import { GridrootError } from "../../service/errors.ts";
 import type { TopicSpec } from "../event-log.ts";
@@ -136,7 +136,7 @@ export class KafkaTopics {
     const { resources } = await admin.describeConfigs({
       includeSynonyms: false,
       resources: topics.map(({ topic }) => ({
-        type: ConfigResourceTypes.TOPIC,
+        type: kafkajs.ConfigResourceTypes.TOPIC,
         name: this.#connection.topicName(topic),
         configNames,
       })),

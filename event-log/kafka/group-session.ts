@@ -1,4 +1,4 @@
-import { type Cluster, type Consumer, KafkaJSProtocolError } from "kafkajs";
+import type { Cluster, Consumer } from "kafkajs";
 import type { Logger } from "pino";
 import type { Position, TopicPartition } from "../event-log.ts";
 import type { Fetching } from "./fetched-partition.ts";
@@ -189,7 +189,7 @@ export class GroupSession implements Fetching {
     cluster.refreshMetadataIfNecessary = async () => {
       if (this.#rejoinWanted) {
         this.#rejoinWanted = false;
-        throw new KafkaJSProtocolError(rejoining());
+        throw rejoining();
       }
       await refresh();
     };
@@ -241,7 +241,8 @@ export class GroupSession implements Fetching {
   }
 }
 
+/** Takes the type of a broker's answer, which is what kafkajs looks at. */
 function rejoining(): Error {
-  const answer = { type: "REBALANCE_IN_PROGRESS", code: 27, retriable: false };
-  return Object.assign(new Error("partitions were given up for other members"), answer);
+  const error = new Error("partitions were given up for other members");
+  return Object.assign(error, { type: "REBALANCE_IN_PROGRESS" });
 }

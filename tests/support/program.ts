@@ -12,9 +12,14 @@ export class Program {
   readonly #ended: Promise<unknown>;
   #changed: PromiseWithResolvers<void> = Promise.withResolvers<void>();
 
-  constructor(args: readonly string[], environment: Readonly<Record<string, string>>) {
+  /** `command` is the program where it is not the sources: a package that was installed somewhere. */
+  constructor(
+    args: readonly string[],
+    environment: Readonly<Record<string, string>>,
+    command: readonly string[] = [process.execPath, MAIN],
+  ) {
     const { PATH = "", HOME = "" } = process.env;
-    this.#child = spawn(process.execPath, [MAIN, ...args], {
+    this.#child = spawn(command[0] ?? process.execPath, [...command.slice(1), ...args], {
       env: { PATH, HOME, ...environment },
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -76,7 +81,8 @@ export class Program {
 export async function runProgram(
   args: readonly string[],
   environment: Readonly<Record<string, string>>,
+  command?: readonly string[],
 ): Promise<{ code: number | null; lines: readonly string[]; errors: readonly string[] }> {
-  const program = new Program(args, environment);
+  const program = new Program(args, environment, command);
   return { code: await program.end(), lines: program.lines, errors: program.errors };
 }

@@ -1,3 +1,4 @@
+import type { Logger } from "pino";
 import { GridrootError, invariant } from "../../service/errors.ts";
 import { type FaultPoints, noFaults } from "../../service/faults.ts";
 import type { Appender, NewRecord } from "../event-log.ts";
@@ -30,7 +31,7 @@ export class KafkaAppender implements Appender {
 
   constructor(
     options: KafkaAppenderOptions,
-    dependencies: { connection: KafkaConnection; faults?: FaultPoints },
+    dependencies: { connection: KafkaConnection; log: Logger; faults?: FaultPoints },
   ) {
     this.#appendTimeoutMs = options.appendTimeoutMs;
     this.#lanes = Array.from({ length: options.producers }, (_, at) => new ProducerLane(at, dependencies));

@@ -9,11 +9,11 @@ const REPEAT_MS = 30_000;
 const REMEMBERED = 200;
 
 /**
- * What a broker answers while coordinators load, leaders move or a group rebalances. kafkajs tries again by itself
- * and calls each of them an error.
+ * What a broker answers while coordinators load, leaders move or a group rebalances, which kafkajs calls an error
+ * though it is tried again or a caller takes it for what it is; and what a client that was cut says, which is on purpose (kafka-client.ts).
  */
 const PASSING =
-  /coordinator|rebalanc|not the leader|leader for this|leadership election|generation id|member id|does not host this topic/i;
+  /coordinator|rebalanc|not the leader|leader for this|leadership election|generation id|member id|does not host this topic|topic creation errors|client was cut/i;
 
 /**
  * Maps kafkajs's log to pino: a constant message with kafkajs's as a field. Its errors are warnings here, since every

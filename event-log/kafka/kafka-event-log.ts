@@ -92,11 +92,11 @@ export class KafkaEventLog implements EventLog {
     this.#faults = dependencies.faults ?? noFaults;
     this.#connection = dependencies.connection;
     const { replication, minInsyncReplicas } = options;
+    this.#partitions = new KafkaPartitions({ timeoutMs: LEADERS_TIMEOUT_MS }, dependencies);
     this.#topics = new KafkaTopics(
       { replication, minInsyncReplicas, timeoutMs: LEADERS_TIMEOUT_MS },
-      dependencies,
+      { ...dependencies, partitions: this.#partitions },
     );
-    this.#partitions = new KafkaPartitions({ timeoutMs: LEADERS_TIMEOUT_MS }, dependencies);
   }
 
   /** Connects and reads the cluster's id. */
@@ -114,7 +114,11 @@ export class KafkaEventLog implements EventLog {
   }
 
   openAppender(): Promise<Appender> {
-    const appender = new KafkaAppender(this.#options, { connection: this.#connection, faults: this.#faults });
+    const appender = new KafkaAppender(this.#options, {
+      connection: this.#connection,
+      log: this.#log,
+      faults: this.#faults,
+    });
     this.#appenders.add(appender);
     return Promise.resolve(appender);
   }

@@ -5,6 +5,7 @@ import { GridrootError } from "../../service/errors.ts";
 import type { TopicSpec } from "../event-log.ts";
 import type { KafkaConnection } from "./kafka-connection.ts";
 import { errorTypes } from "./kafka-errors.ts";
+import type { KafkaPartitions } from "./kafka-partitions.ts";
 
 export interface KafkaTopicsOptions {
   /** Replicas of a partition. */
@@ -44,11 +45,16 @@ const PAUSE_MS = 50;
 export class KafkaTopics {
   readonly #options: KafkaTopicsOptions;
   readonly #connection: KafkaConnection;
+  readonly #partitions: KafkaPartitions;
   readonly #log: Logger;
 
-  constructor(options: KafkaTopicsOptions, dependencies: { connection: KafkaConnection; log: Logger }) {
+  constructor(
+    options: KafkaTopicsOptions,
+    dependencies: { connection: KafkaConnection; partitions: KafkaPartitions; log: Logger },
+  ) {
     this.#options = options;
     this.#connection = dependencies.connection;
+    this.#partitions = dependencies.partitions;
     this.#log = dependencies.log;
   }
 
@@ -95,7 +101,7 @@ export class KafkaTopics {
     }
   }
 
-  /** Waits until every partition is known and led. */
+  /** Waits until every partition is known, led and served. */
   async #checkPartitions(admin: Admin, topics: readonly TopicSpec[]): Promise<void> {
     const deadline = performance.now() + this.#options.timeoutMs;
     const names = topics.map(({ topic }) => this.#connection.topicName(topic));
@@ -119,14 +125,31 @@ export class KafkaTopics {
             );
           }
         }
-        if (found.topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) return;
+        if (found.topics.every(({ partitions }) => partitions.every(({ leader }) => leader >= 0))) {
+          await this.#askLeaders(topics);
+          return;
+        }
       } catch (cause) {
-        if (cause instanceof GridrootError || performance.now() > deadline) throw cause;
+        const differs = cause instanceof GridrootError && cause.code === "topic-partitions";
+        if (differs || performance.now() > deadline) throw cause;
       }
       if (performance.now() > deadline) {
         throw new GridrootError("topic-not-created", "topics have no leaders", { retryable: true });
       }
       await delay(PAUSE_MS);
+    }
+  }
+
+  /**
+   * A broker tells of a partition before it serves it. An append that comes in between is taken by some partitions,
+   * refused by others, and sent again to all.
+   */
+  async #askLeaders(topics: readonly TopicSpec[]): Promise<void> {
+    for (const { topic, partitions } of topics) {
+      const asked = Array.from({ length: partitions }, (_, partition) =>
+        this.#partitions.bounds({ topic, partition }),
+      );
+      await Promise.all(asked);
     }
   }
 

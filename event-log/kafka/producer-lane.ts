@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { CompressionTypes, type Producer, type RecordMetadata } from "kafkajs";
+import type { Logger } from "pino";
 import { GridrootError, invariant } from "../../service/errors.ts";
 import type { KafkaClient } from "./kafka-client.ts";
 import type { KafkaConnection } from "./kafka-connection.ts";
@@ -35,13 +36,15 @@ interface OpenProducer {
  */
 export class ProducerLane {
   readonly #connection: KafkaConnection;
+  readonly #log: Logger;
   #open: Promise<OpenProducer> | undefined;
   #opened: number;
 
   /** `number` of the lane: lanes begin with different brokers. */
-  constructor(number: number, dependencies: { connection: KafkaConnection }) {
+  constructor(number: number, dependencies: { connection: KafkaConnection; log: Logger }) {
     this.#opened = number;
     this.#connection = dependencies.connection;
+    this.#log = dependencies.log;
   }
 
   /**
@@ -83,6 +86,7 @@ export class ProducerLane {
           });
         }
         if (performance.now() + pauseMs >= deadline) throw cause;
+        this.#log.debug({ err: cause }, "append not confirmed, sent again");
         await delay(pauseMs);
       }
     }

@@ -12,6 +12,7 @@ export class AggregatorMetrics {
   readonly intervalsSkipped: Counter<"region">;
   readonly barriersLowered: Counter<"region">;
   readonly sealFailures: Counter;
+  readonly jobsAvailable: Gauge;
   readonly pausedPartitions: Gauge;
   readonly haltedPartitions: Gauge;
   readonly #readings: Counter<"outcome">;
@@ -69,6 +70,11 @@ export class AggregatorMetrics {
     this.sealFailures = new Counter({
       name: "aggregator_seal_failures_total",
       help: "Seal jobs that failed and are retried",
+      registers,
+    });
+    this.jobsAvailable = new Gauge({
+      name: "aggregator_jobs_available",
+      help: "1 while the store of the seal jobs answers, else 0: then sealing waits",
       registers,
     });
     this.pausedPartitions = new Gauge({

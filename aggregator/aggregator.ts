@@ -17,6 +17,7 @@ import type { Clock } from "../service/clock.ts";
 import { listen, type Listener, type Pool } from "../service/database.ts";
 import { invariant } from "../service/errors.ts";
 import type { FaultPoints } from "../service/faults.ts";
+import type { JobsBackend } from "../service/job-store.ts";
 import type { Service } from "../service/lifecycle.ts";
 import { AggregatorMetrics } from "./aggregator-metrics.ts";
 import { LateReadings } from "./late-readings.ts";
@@ -51,10 +52,10 @@ export interface AggregatorOptions {
   readonly flushEveryMs: number;
   /** After how many records of a partition at the latest. */
   readonly flushEveryRecords: number;
-  /** Where BullMQ keeps the seal jobs: PostgreSQL, directly, because it listens. */
-  readonly jobsConnectionString: string;
-  /** The ledger's server, directly, for LISTEN. Default: that of the jobs. */
-  readonly ledgerConnectionString?: string;
+  /** Where the seal jobs are kept. */
+  readonly jobs: JobsBackend;
+  /** The ledger's server itself, past a pooler, for LISTEN. */
+  readonly ledgerConnectionString: string;
   /** How often all regions are looked at, whatever was announced, ms. Default 2,000. */
   readonly sweepEveryMs?: number;
   /** Regions that this process seals at a time. Default 2. */
@@ -133,19 +134,9 @@ export class Aggregator implements Service {
     const hasher = await createHasher();
     const metrics = this.#metrics;
     const sealer = new Sealer(this.#options, { ...rest, hasher, metrics, onSealed });
-    const {
-      jobsConnectionString,
-      sweepEveryMs = 2_000,
-      sealConcurrency = 2,
-      sealLockMs = 5_000,
-    } = this.#options;
+    const { jobs, sweepEveryMs = 2_000, sealConcurrency = 2, sealLockMs = 5_000 } = this.#options;
     this.#jobs = new SealJobs(
-      {
-        connectionString: jobsConnectionString,
-        sweepEveryMs,
-        concurrency: sealConcurrency,
-        lockMs: sealLockMs,
-      },
+      { backend: jobs, sweepEveryMs, concurrency: sealConcurrency, lockMs: sealLockMs },
       { ...rest, sealer, watches: this.#watches, metrics },
     );
     await this.#jobs.start();
@@ -154,8 +145,7 @@ export class Aggregator implements Service {
   /** Another process sealed or waits for a flush: look at what it is about, or at everything after a lost session. */
   async #listen(channel: string): Promise<void> {
     const { log } = this.#dependencies;
-    const { jobsConnectionString, ledgerConnectionString = jobsConnectionString } = this.#options;
-    const listener = await listen(ledgerConnectionString, channel, (payload) => {
+    const listener = await listen(this.#options.ledgerConnectionString, channel, (payload) => {
       const named = payload === undefined ? undefined : this.#watches.get(Number(payload));
       for (const watch of named === undefined ? this.#watches.values() : [named]) {
         watch.refresh().catch((error: unknown) => log.warn({ err: error, channel }, "region not read again"));

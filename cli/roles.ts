@@ -10,7 +10,7 @@ import { AGGREGATOR } from "../ledger/sealing.ts";
 import { Authority } from "../rollup-relayer/authority/authority.ts";
 import { Relayer } from "../rollup-relayer/relayer/relayer.ts";
 import { privateKeySigner } from "../rollup-relayer/signer.ts";
-import { directPostgresUrl } from "../service/backends.ts";
+import { backendsOf, directPostgresUrl } from "../service/backends.ts";
 import { systemClock } from "../service/clock.ts";
 import { openPool } from "../service/database.ts";
 import { GridrootError } from "../service/errors.ts";
@@ -154,7 +154,10 @@ async function aggregator(process_: RoleProcess): Promise<readonly Service[]> {
       flushEveryRecords: settings.flushEveryRecords,
       partitionsPerRegion: settings.partitionsPerRegion,
       ledgerConnectionString: directPostgresUrl(settings),
-      jobsConnectionString: directPostgresUrl(settings),
+      jobs:
+        backendsOf(settings).jobs === "redis"
+          ? { kind: "redis", url: settings.redisUrl, namespace: settings.namespace }
+          : { kind: "postgres", connectionString: directPostgresUrl(settings) },
     },
     {
       pool: ledger,

@@ -19,6 +19,7 @@ import { submitRegistryRecords } from "../../ledger/registry-submission.ts";
 import { systemClock } from "../../service/clock.ts";
 import { openPool, type Pool } from "../../service/database.ts";
 import { noFaults } from "../../service/faults.ts";
+import type { JobsBackend } from "../../service/job-store.ts";
 import { migrate } from "../../service/migrate.ts";
 import { createTestDatabase } from "./postgres.ts";
 import { until } from "./until.ts";
@@ -35,15 +36,21 @@ export const silent: Logger = pino({ level: process.env["TEST_LOG_LEVEL"] ?? "si
 
 export interface AggregationOptions {
   readonly url?: string;
+  /** Where `url` is a pooler in transaction mode: the server behind it. */
+  readonly directUrl?: string;
   readonly partitionsPerRegion?: number;
+  /** Where the seal jobs are kept. Default: in the ledger's database. */
+  readonly jobs?: JobsBackend;
 }
 
 /** A ledger and a log in one test database, aggregators on them, and what a test asks them. */
 export class Aggregation {
+  /** Of the server itself. */
   readonly url: string;
   readonly pool: Pool;
   readonly eventLog: PostgresEventLog;
   readonly partitionsPerRegion: number;
+  readonly jobs: JobsBackend;
   readonly #appender: Appender;
   readonly #closing: (() => Promise<void>)[] = [];
   #appending: Promise<void> = Promise.resolve();
@@ -54,24 +61,32 @@ export class Aggregation {
     eventLog: PostgresEventLog;
     appender: Appender;
     partitionsPerRegion: number;
+    jobs: JobsBackend;
   }) {
     this.url = parts.url;
     this.pool = parts.pool;
     this.eventLog = parts.eventLog;
     this.#appender = parts.appender;
     this.partitionsPerRegion = parts.partitionsPerRegion;
+    this.jobs = parts.jobs;
   }
 
-  static async open({ url, partitionsPerRegion = 2 }: AggregationOptions = {}): Promise<Aggregation> {
-    const connectionString = url ?? (await createTestDatabase());
+  static async open(options: AggregationOptions = {}): Promise<Aggregation> {
+    const { partitionsPerRegion = 2, directUrl } = options;
+    const url = options.url ?? (await createTestDatabase());
     const pool = openPool(
-      { connectionString, applicationName: "test", maxConnections: 10, schema: "ledger" },
+      {
+        ...{ connectionString: url, applicationName: "test", maxConnections: 10 },
+        ...(directUrl === undefined ? { schema: "ledger" } : {}),
+      },
       () => {},
     );
     await migrate(pool, "ledger", new URL("../../ledger/migrations/", import.meta.url));
+    const connectionString = directUrl ?? url;
     const eventLog = await PostgresEventLog.open({ connectionString, leaseMs: 1_500 }, { log: silent });
     const appender = await eventLog.openAppender();
-    return new Aggregation({ url: connectionString, pool, eventLog, appender, partitionsPerRegion });
+    const jobs = options.jobs ?? { kind: "postgres", connectionString };
+    return new Aggregation({ url: connectionString, pool, eventLog, appender, partitionsPerRegion, jobs });
   }
 
   async close(): Promise<void> {
@@ -94,7 +109,8 @@ export class Aggregation {
         graceMs: 200,
         flushEveryMs: 30_000,
         flushEveryRecords: 200_000,
-        jobsConnectionString: this.url,
+        jobs: this.jobs,
+        ledgerConnectionString: this.url,
         sweepEveryMs: 500,
         ...options,
       },
@@ -165,7 +181,7 @@ export class Aggregation {
 
   async sealedUntil(region = REGION.name): Promise<number> {
     const result = await this.pool.query<{ sealed_until: bigint | null }>(
-      "select sealed_until from region where name = $1",
+      "select sealed_until from ledger.region where name = $1",
       [region],
     );
     return Number(result.rows[0]?.sealed_until ?? 0n);

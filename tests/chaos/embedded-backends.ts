@@ -4,7 +4,7 @@ import { embeddedPostgres } from "../../cli/stores.ts";
 import type { Settings } from "../../service/configuration.ts";
 import { GridrootError } from "../../service/errors.ts";
 import { type Backends, ON_THE_WAY } from "./backends.ts";
-import { pausing, processTree, SERVER_KINDS, type Target, targetOf } from "./targets.ts";
+import { AT_ONCE, pausing, processTree, SERVER_KINDS, type Target, targetOf } from "./targets.ts";
 
 const ANSWER_WITHIN_MS = 2000;
 
@@ -30,7 +30,7 @@ async function embeddedPostgresTarget(settings: Settings): Promise<Target> {
   const kill = async (): Promise<void> => void process.kill(await pid(), "SIGKILL");
   return targetOf(
     // The machine starts it again at once: there is no time to draw.
-    { name: "postgres", weight: ON_THE_WAY, kinds: { ...SERVER_KINDS, cut: { minMs: 0, maxMs: 0 } } },
+    { name: "postgres", weight: ON_THE_WAY, kinds: { ...SERVER_KINDS, kill: AT_ONCE, cut: AT_ONCE } },
     {
       kill,
       pause: async (forMs) => pausing(await processTree(await pid()), forMs),

@@ -2,6 +2,7 @@
 // Prints a line for each fault and, last, a JSON line; the exit code is 0 only where nothing was lost or doubled.
 import { parseArgs } from "node:util";
 import { GridrootError } from "../../service/errors.ts";
+import { distributedBackends } from "./distributed-backends.ts";
 import { embeddedBackends } from "./embedded-backends.ts";
 import { chaos, type ChaosDependencies, type ChaosOptions } from "./pipeline.ts";
 import type { Outage } from "./plan.ts";
@@ -12,6 +13,7 @@ const USAGE =
 
 const PROFILES: Readonly<Record<string, Pick<ChaosDependencies, "prepare" | "stores">>> = {
   embedded: { prepare: () => Promise.resolve(embeddedBackends()), stores: ["postgres"] },
+  distributed: { prepare: distributedBackends, stores: ["influxdb", "postgres"] },
 };
 
 function print(line: string): void {

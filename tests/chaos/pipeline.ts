@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { settleAll, waitUntil } from "../../cli/settling.ts";
+import { stopOnSignal } from "../../cli/signals.ts";
 import { GridrootError } from "../../service/errors.ts";
 import type { Backends } from "./backends.ts";
 import { catchUpRatio } from "./catch-up.ts";
@@ -50,6 +51,7 @@ export interface ChaosReport extends ReadingFigures, Omit<EnergyFigures, "faults
   readonly failures: readonly string[];
 }
 
+const STOP_WITHIN_MS = 60_000;
 const SETTLED_WITHIN_MS = 180_000;
 /** The load runs so long before the first fault, for memory and sealing to settle. */
 const STEADY_WITHIN_MS = 60_000;
@@ -62,12 +64,16 @@ export async function chaos(options: ChaosOptions, dependencies: ChaosDependenci
   const startedMs = performance.now();
   const deployment = await deploy(options, dependencies.prepare);
   const run = new Run(options, dependencies, deployment);
-  try {
-    return await run.judge(startedMs);
-  } finally {
+  const stopped = stopOnSignal({ withinMs: STOP_WITHIN_MS }, async () => {
     await run.stop();
     await deployment.stop(options.keep);
     if (options.keep) dependencies.print(`kept ${deployment.logFile}`);
+  });
+  try {
+    return await run.judge(startedMs);
+  } finally {
+    stopped.request();
+    await stopped.done;
   }
 }
 

@@ -23,7 +23,8 @@ const RUNS_AGAIN_WITHIN_MS = 30_000;
 const PAUSE: Duration = { minMs: 300, maxMs: 6000 };
 /** A process that starts again loads its code, opens its stores and takes over its partitions within about this. */
 const COMING_BACK: Duration = { minMs: 0, maxMs: 2000 };
-const AT_ONCE: Duration = { minMs: 0, maxMs: 0 };
+/** What lasts no longer than it takes to do it. */
+export const AT_ONCE: Duration = { minMs: 0, maxMs: 0 };
 
 /** How long the faults of a role last. */
 export const ROLE_KINDS = { kill: AT_ONCE, "kill-again": COMING_BACK, pause: PAUSE } as const;

@@ -92,6 +92,13 @@ export const SETTINGS = {
     default: 2,
     sentence: "Replicas that must hold an append before it is acknowledged.",
   }),
+  kafkaSessionTimeoutMs: integer({
+    name: "GRIDROOT_KAFKA_SESSION_TIMEOUT_MS",
+    min: 6_000,
+    max: 1_800_000,
+    default: 45_000,
+    sentence: "After so long without a sign of life a process's partitions are taken over by others.",
+  }),
   kafkaTls: choice({
     name: "GRIDROOT_KAFKA_TLS",
     of: ["off", "on"],

@@ -21,14 +21,17 @@ export function accountOf(n: number): Hex {
 
 /** Puts a region in the ledger. */
 export async function seedRegion(pool: Pool, regionId: number, name: string): Promise<void> {
-  await pool.query("insert into region (region_id, name, utility) values ($1, $2, 'mea')", [regionId, name]);
+  await pool.query("insert into ledger.region (region_id, name, utility) values ($1, $2, 'mea')", [
+    regionId,
+    name,
+  ]);
 }
 
 /** Puts a meter in the ledger: service point and account have its number. */
 export async function seedMeter(pool: Pool, regionId: number, n: number, at: number): Promise<string> {
   const meterId = `meter-${n}`;
   await pool.query(
-    `insert into meter (meter_id, region_id, utility, service_point, account, modulus_wh, max_power_w, secret_sha256,
+    `insert into ledger.meter (meter_id, region_id, utility, service_point, account, modulus_wh, max_power_w, secret_sha256,
                         commissioned_at)
      values ($1, $2, 'mea', $3, $4, 1000000000, 15000, $5, $6)`,
     [meterId, regionId, `sp-${n}`, bytes(accountOf(n)), Buffer.alloc(32, 7), at],
@@ -53,7 +56,7 @@ export async function seedBatch(
   const { content, evidence } = batch;
   const key = [content.region, content.round, content.interval];
   await pool.query(
-    `insert into batch (region_id, round, interval_end, prev_interval, prev_root, root, interval_credit_wh,
+    `insert into ledger.batch (region_id, round, interval_end, prev_interval, prev_root, root, interval_credit_wh,
        cumulative_credit_wh, cumulative_debit_wh, held_wh, leaf_count, data_hash, content_hash, registry_version,
        sealed_ms)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1, 1700000000000)`,
@@ -71,7 +74,10 @@ export async function seedBatch(
       bytes(batch.contentHash),
     ],
   );
-  await pool.query("insert into evidence values ($1, $2, $3, $4)", [...key, await compress(batch.file)]);
-  await pool.query("update region set sealed_until = $2 where region_id = $1", [key[0], key[2]]);
+  await pool.query("insert into ledger.evidence values ($1, $2, $3, $4)", [
+    ...key,
+    await compress(batch.file),
+  ]);
+  await pool.query("update ledger.region set sealed_until = $2 where region_id = $1", [key[0], key[2]]);
   return batch;
 }

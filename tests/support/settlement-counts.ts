@@ -11,7 +11,7 @@ export async function settlementCounts(
   };
   const result = await db.query<{ state: keyof typeof counts; batches: bigint }>(
     `select coalesce(s.state, 'sealed') as state, count(*) as batches
-       from batch b left join settlement s using (region_id, round, interval_end)
+       from ledger.batch b left join ledger.settlement s using (region_id, round, interval_end)
       where b.voided_ms is null group by 1`,
   );
   for (const row of result.rows) counts[row.state] = Number(row.batches);

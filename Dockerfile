@@ -26,7 +26,7 @@ COPY time-series ./time-series
 # The optional packages carry Node and an embedded PostgreSQL: the image has the one and a deployment brings the other.
 RUN mkdir packed \
  && npm pack --silent --pack-destination packed \
- && npm install --global --prefix /opt/gridroot --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund packed/*.tgz
+ && npm install --global --prefix /opt/gridroot --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund ./packed/*.tgz
 
 FROM node:${NODE_VERSION}-bookworm-slim
 # Nothing is installed at run time.

@@ -90,6 +90,12 @@ function statOf(pid: number): ProcessStat | undefined {
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const [state, parentPid] = fields;
   const startTicks = fields[19];
-  if (startTicks === undefined || state === "Z" || state === "X") return undefined;
+  if (startTicks === undefined || state === "X") return undefined;
+  // Files and ports are held until the last thread ends; the first one counts as a zombie before that.
+  if (state === "Z" && threadsOf(pid) <= 1) return undefined;
   return { pid, startTicks, parentPid: Number(parentPid) };
+}
+
+function threadsOf(pid: number): number {
+  return readOr([], () => readdirSync(`/proc/${pid}/task`)).length;
 }

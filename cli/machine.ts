@@ -82,6 +82,7 @@ export class Machine {
       relayerKey: chain.relayerKey === "" ? (keys["relayer"] ?? "") : chain.relayerKey,
     };
     const main = new RoleProcess({ ...this.#context, settings: resolved }, "main", {
+      roles: this.#options.apart === true ? [] : MAIN_ROLES,
       observers: this.#options.observers,
       children: () => this.#children,
       log: this.#first.log,

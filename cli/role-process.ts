@@ -13,8 +13,11 @@ import type { Pool } from "../service/database.ts";
 import { GridrootError } from "../service/errors.ts";
 import { type FaultPoints, parseFaultPoint } from "../service/faults.ts";
 import { openLog } from "../service/logging.ts";
+import { PoolGauges } from "../service/pool-gauges.ts";
 import type { TimeSeries } from "../time-series/time-series.ts";
+import { poolSize } from "./connections.ts";
 import type { Context } from "./context.ts";
+import type { Role } from "./roles.ts";
 import { OpenStores, type Stores } from "./stores.ts";
 
 /** The chain as a role sees it. */
@@ -36,6 +39,8 @@ export interface Observers {
 
 /** What a process has besides its context. */
 export interface RoleProcessParts {
+  /** What runs in it, for the size of its pool; by default nothing, as in a preparation. */
+  readonly roles?: readonly Role[];
   readonly observers?: Observers;
   /** Processes whose metrics and state are shown with this one's. */
   readonly children?: () => readonly ChildRole[];
@@ -51,6 +56,7 @@ export class RoleProcess {
   readonly settings: Settings;
   readonly log: Logger;
   readonly metrics = new Registry();
+  readonly pools = new PoolGauges(this.metrics);
   readonly faults: FaultPoints;
   /** Names this process among others of the same role. */
   readonly id = randomUUID();
@@ -58,6 +64,7 @@ export class RoleProcess {
   readonly children: () => readonly ChildRole[];
   /** Called by a role that can do nothing more until it is started anew. */
   readonly fail: (cause: GridrootError) => void;
+  readonly #roles: readonly Role[];
   readonly #clock: Clock;
   #open: OpenStores | undefined;
   #chain: Promise<ChainAccess> | undefined;
@@ -67,6 +74,7 @@ export class RoleProcess {
     this.context = context;
     this.settings = context.settings;
     const { logLevel, logFile } = context.settings;
+    this.#roles = parts.roles ?? [];
     this.log = parts.log ?? openLog({ level: logLevel, file: logFile, role: name });
     this.observers = parts.observers ?? {};
     this.children = parts.children ?? (() => []);
@@ -121,7 +129,8 @@ export class RoleProcess {
     if (this.settings.postgresUrl === "") throw missing("GRIDROOT_POSTGRES_URL");
     this.#open ??= new OpenStores(this.settings, this.context.adapters, this.log, {
       applicationName: "gridroot",
-      maxConnections: 12,
+      maxConnections: poolSize(this.settings, this.#roles),
+      gauges: this.pools,
     });
     return this.#open;
   }

@@ -18,8 +18,10 @@ import type { Service } from "../service/lifecycle.ts";
 import { RECORDER } from "../time-series/recorder-balance.ts";
 import { Recorder } from "../time-series/recorder.ts";
 import { Rollups } from "../time-series/rollups.ts";
+import { poolSize } from "./connections.ts";
 import { embeddedKeys } from "./deployment.ts";
 import { metricsOfAll, readinessOf } from "./observation.ts";
+import { openReplicaReads, replicaReadiness } from "./replica.ts";
 import { missing, type RoleProcess } from "./role-process.ts";
 
 /** What a process can be. */
@@ -204,10 +206,12 @@ async function api(process_: RoleProcess): Promise<readonly Service[]> {
   const { settings, log, metrics } = process_;
   const [ledger, timeSeries] = await Promise.all([process_.ledger(), process_.timeSeries()]);
   const { client, domain } = await process_.chain();
+  const reads = openReplicaReads(process_, ledger);
   const service = new Api(
     { host: settings.httpHost, port: settings.httpPort },
     {
       pool: ledger,
+      ...(reads !== undefined && { reads }),
       timeSeries,
       chain: {
         domain,
@@ -218,10 +222,13 @@ async function api(process_: RoleProcess): Promise<readonly Service[]> {
       log,
       metrics,
       metricsText: () => metricsOfAll(process_),
-      readiness: () => readinessOf(process_),
+      readiness: async () => ({
+        ...(await readinessOf(process_)),
+        ...(reads !== undefined && { ledgerReplica: replicaReadiness(reads) }),
+      }),
     },
   );
-  return [service];
+  return reads === undefined ? [service] : [reads, service];
 }
 
 async function authority(process_: RoleProcess): Promise<readonly Service[]> {
@@ -240,10 +247,11 @@ async function authority(process_: RoleProcess): Promise<readonly Service[]> {
     {
       connectionString: settings.postgresUrl,
       applicationName: storeSchema,
-      maxConnections: 4,
+      maxConnections: poolSize(settings, ["authority"]),
     },
     (error) => log.warn({ err: error }, "idle authority store connection lost"),
   );
+  process_.pools.watch("authority", pool);
   const { intervalLengthS, regions } = context.grid;
   const service = new Authority(
     {

@@ -1,6 +1,7 @@
 import { announceReady, leaveParent, type Question, serveParent } from "../service/child-process.ts";
 import { GridrootError } from "../service/errors.ts";
 import { Lifecycle } from "../service/lifecycle.ts";
+import { processConnections } from "./connections.ts";
 import type { Context } from "./context.ts";
 import { Probe } from "./probe.ts";
 import { RoleProcess } from "./role-process.ts";
@@ -21,7 +22,7 @@ export async function runRoles(context: Context, roles: readonly Role[]): Promis
     failure = cause;
     stopped.request();
   };
-  const process_ = new RoleProcess(context, roles.join("+"), { fail });
+  const process_ = new RoleProcess(context, roles.join("+"), { roles, fail });
   const lifecycle = new Lifecycle({ log: process_.log });
   const stopped = stopOnSignal(
     { withinMs: STOP_WITHIN_MS, obeySignals: process.send === undefined },
@@ -43,7 +44,10 @@ export async function runRoles(context: Context, roles: readonly Role[]): Promis
     }
     up = true;
     announceReady();
-    process_.log.info({ roles }, "roles are up");
+    process_.log.info(
+      { roles, postgresConnections: processConnections(context.settings, roles) },
+      "roles are up",
+    );
   } catch (cause) {
     announceReady(cause as Error);
     const wasTold = stopped.requested;

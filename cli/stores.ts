@@ -8,12 +8,21 @@ import { GridrootError } from "../service/errors.ts";
 import { migrate } from "../service/migrate.ts";
 import type { TimeSeries } from "../time-series/time-series.ts";
 import { openLog } from "../service/logging.ts";
+import type { PoolGauges } from "../service/pool-gauges.ts";
 import type { Adapters, Context } from "./context.ts";
 
 /** Schema of the ledger in its database. */
 export const LEDGER_SCHEMA = "ledger";
 
 const LEDGER_MIGRATIONS = new URL("../ledger/migrations/", import.meta.url);
+
+/** The pool on the ledger that a process wants. */
+export interface LedgerPoolOptions {
+  readonly applicationName: string;
+  readonly maxConnections: number;
+  /** Where it is shown. */
+  readonly gauges?: PoolGauges;
+}
 
 /** The stores of one process. */
 export interface Stores {
@@ -30,18 +39,13 @@ export class OpenStores {
   readonly #settings: Settings;
   readonly #adapters: Adapters;
   readonly #log: Logger;
-  readonly #pool: { applicationName: string; maxConnections: number };
+  readonly #pool: LedgerPoolOptions;
   #ledger: Promise<Pool> | undefined;
   #eventLog: Promise<EventLog> | undefined;
   #timeSeries: Promise<TimeSeries> | undefined;
 
   /** `settings.postgresUrl` must be set. */
-  constructor(
-    settings: Settings,
-    adapters: Adapters,
-    log: Logger,
-    pool: { applicationName: string; maxConnections: number },
-  ) {
+  constructor(settings: Settings, adapters: Adapters, log: Logger, pool: LedgerPoolOptions) {
     this.#settings = settings;
     this.#adapters = adapters;
     this.#log = log;
@@ -90,7 +94,9 @@ export class OpenStores {
   }
 
   async #openLedger(): Promise<Pool> {
-    const ledger = openLedger(this.#settings, this.#log, this.#pool);
+    const { gauges, ...options } = this.#pool;
+    const ledger = openLedger(this.#settings, this.#log, options);
+    gauges?.watch("ledger", ledger);
     try {
       await migrate(ledger, LEDGER_SCHEMA, LEDGER_MIGRATIONS);
       return ledger;
@@ -105,7 +111,7 @@ export class OpenStores {
 export function openLedger(
   settings: Settings,
   log: Logger,
-  options: { applicationName: string; maxConnections: number },
+  options: Omit<LedgerPoolOptions, "gauges">,
 ): Pool {
   return openPool({ connectionString: settings.postgresUrl, ...options }, (error) =>
     log.warn({ err: error }, "idle ledger connection lost"),

@@ -171,6 +171,14 @@ export const SETTINGS = {
     default: 10_000,
     sentence: "Above this lag the HTTP interface reads from the primary.",
   }),
+  postgresMaxConnections: integer({
+    name: "GRIDROOT_POSTGRES_MAX_CONNECTIONS",
+    min: 0,
+    max: 1000,
+    default: 0,
+    sentence:
+      "Connections in a process's pool on the ledger, or on an authority's store; 0 takes what its roles need.",
+  }),
   postgresPort: integer({
     name: "GRIDROOT_POSTGRES_PORT",
     min: 0,

@@ -132,14 +132,14 @@ function createMeters(metrics: Registry, lagMs: () => number) {
   const lag = new Gauge({
     name: "api_replica_lag_seconds",
     help: "How long ago the replica surely held all that was committed; since the start where it never did",
-    registers,
+    registers: [],
     aggregator: "max",
     collect() {
       this.set(lagMs() / 1000);
     },
   });
+  metrics.registerMetric(lag);
   return {
-    lag,
     reads: new Counter({
       name: "api_replica_reads_total",
       help: "Statements of requests that may read from the replica, by who answered",

@@ -1,13 +1,10 @@
-// The schemas of log, series, ledger and jobs on the stack's server, which is older than the embedded one: the tests
-// that speak to PostgreSQL most, run again as they are.
+// The schemas of log and series on the stack's server, which is older than the embedded one: their own tests, run again
+// as they are. tests/pgbouncer.distributed.test.ts has ledger and jobs on that server.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import pg from "pg";
 import { createTestDatabase } from "./support/postgres.ts";
-import "../aggregator/registry-projection.test.ts";
-import "../aggregator/sealing.test.ts";
 import "../event-log/postgres/postgres-event-log.test.ts";
-import "../ledger/attestations.test.ts";
 import "../time-series/postgres/postgres-time-series.test.ts";
 
 test("the server of these tests is Debian's", async () => {

@@ -1,0 +1,36 @@
+import { openPool, type Pool } from "../service/database.ts";
+import { ReplicaReads } from "../service/replica-reads.ts";
+import { CONNECTIONS } from "./connections.ts";
+import type { Readiness } from "./observation.ts";
+import type { RoleProcess } from "./role-process.ts";
+
+/** A replica that does not take a connection at once is done without. */
+const REPLICA_ACQUIRE_WITHIN_MS = 1_000;
+
+/** The reads from the configured replica, or `undefined` where there is none. Its service begins to use it. */
+export function openReplicaReads(process_: RoleProcess, ledger: Pool): ReplicaReads | undefined {
+  const { settings, log, metrics } = process_;
+  if (settings.postgresReplicaUrl === "") return undefined;
+  const replica = openPool(
+    {
+      connectionString: settings.postgresReplicaUrl,
+      applicationName: "gridroot replica",
+      maxConnections: CONNECTIONS.api.replica,
+      acquireTimeoutMs: REPLICA_ACQUIRE_WITHIN_MS,
+    },
+    (error) => log.debug({ err: error }, "idle replica connection lost"),
+  );
+  process_.pools.watch("replica", replica);
+  return new ReplicaReads(
+    { lagMaxMs: settings.postgresReplicaLagMaxMs },
+    { primary: ledger, replica, log, metrics },
+  );
+}
+
+/** The replica as readiness shows it. Without it the interface works as well, so it is never a reason not to. */
+export function replicaReadiness(reads: ReplicaReads): Readiness {
+  const { used, lagMs, reason } = reads.state;
+  if (used) return { ok: true };
+  const why = reason ?? (lagMs === undefined ? "never caught up" : `${Math.round(lagMs)} ms behind`);
+  return { ok: true, reason: `reads come from the primary: ${why}` };
+}

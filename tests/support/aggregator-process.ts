@@ -1,4 +1,5 @@
-// An aggregator in a process of its own, which a test may kill: node aggregator-process.ts URL PARTITIONS FAULT
+// An aggregator in a process of its own, which a test may kill:
+// node aggregator-process.ts URL PARTITIONS FAULT [REDIS_URL NAMESPACE]
 import { Registry } from "prom-client";
 import { Aggregator } from "../../aggregator/aggregator.ts";
 import { PostgresEventLog } from "../../event-log/postgres/postgres-event-log.ts";
@@ -7,7 +8,7 @@ import { openPool } from "../../service/database.ts";
 import { parseFaultPoint } from "../../service/faults.ts";
 import { INTERVAL_S, REGION, silent } from "./aggregation.ts";
 
-const [url = "", partitions = "1", fault = ""] = process.argv.slice(2);
+const [url = "", partitions = "1", fault = "", redisUrl = "", namespace = ""] = process.argv.slice(2);
 const pool = openPool(
   { connectionString: url, applicationName: "aggregator", maxConnections: 6, schema: "ledger" },
   () => {},
@@ -21,7 +22,10 @@ const aggregator = new Aggregator(
     graceMs: 50,
     flushEveryMs: 40,
     flushEveryRecords: 5,
-    jobs: { kind: "postgres", connectionString: url },
+    jobs:
+      redisUrl === ""
+        ? { kind: "postgres", connectionString: url }
+        : { kind: "redis", url: redisUrl, namespace },
     ledgerConnectionString: url,
     sweepEveryMs: 100,
     sealLockMs: 300,

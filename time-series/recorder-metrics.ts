@@ -5,6 +5,7 @@ export class RecorderMetrics {
   readonly records: Counter<"outcome">;
   readonly readings: Counter;
   readonly failures: Counter<"step">;
+  readonly lastingFailures: Gauge;
   readonly flushSeconds: Histogram;
   readonly lagRecords: Gauge<"topic" | "partition">;
   readonly unbalanced: Gauge;
@@ -26,6 +27,11 @@ export class RecorderMetrics {
       name: "recorder_failures_total",
       help: "Attempts that failed and are repeated, by step: series, dead-letters, ledger.",
       labelNames: ["step"],
+      registers,
+    });
+    this.lastingFailures = new Gauge({
+      name: "recorder_lasting_failures",
+      help: "1 while recording fails for a reason that repeating alone does not cure: an operator must look.",
       registers,
     });
     this.flushSeconds = new Histogram({

@@ -51,7 +51,8 @@ export class SeriesFlusher {
   readonly #dependencies: SeriesFlusherDependencies;
   #queue: Waiting[] = [];
   #running = false;
-  #failing = false;
+  /** Code of the failure under way; a failure without one counts as one kind. */
+  #failing: string | undefined;
 
   constructor(options: SeriesFlusherOptions, dependencies: SeriesFlusherDependencies) {
     this.#options = options;
@@ -183,17 +184,27 @@ export class SeriesFlusher {
     }
   }
 
+  /**
+   * One line of error for each kind of failure. What repeating alone does not cure (a token that was withdrawn, say)
+   * raises an alarm of its own; the offset stays all the same, and recording goes on once it is put right.
+   */
   #failed(step: Step, error: unknown): void {
-    this.#dependencies.metrics.failures.inc({ step });
-    const { log } = this.#dependencies;
-    if (this.#failing) log.debug({ err: error, step }, "recording failed again");
+    const { log, metrics } = this.#dependencies;
+    const isLasting = error instanceof GridrootError && !error.retryable;
+    const code = error instanceof GridrootError ? error.code : "other";
+    metrics.failures.inc({ step });
+    metrics.lastingFailures.set(isLasting ? 1 : 0);
+    if (code === this.#failing) log.debug({ err: error, step }, "recording failed again");
+    else if (isLasting) log.error({ err: error, step }, "recording waits for an operator");
     else log.error({ err: error, step }, "recording fails and is repeated");
-    this.#failing = true;
+    this.#failing = code;
   }
 
   #goesOn(): void {
-    if (this.#failing) this.#dependencies.log.info("recording goes on");
-    this.#failing = false;
+    if (this.#failing === undefined) return;
+    this.#failing = undefined;
+    this.#dependencies.metrics.lastingFailures.set(0);
+    this.#dependencies.log.info("recording goes on");
   }
 }
 

@@ -11,7 +11,7 @@ export interface MarkCluster {
 }
 
 /** A query over an index of many meters costs about as much as reading so many buckets that nobody asked for. */
-const FREE_CELLS = 64;
+const FREE_CELLS = 256;
 /** How many buckets may be read for one that is marked. */
 const CELLS_PER_MARK = 4;
 /** Beyond it the test of a meter's name against the set outweighs another query. */

@@ -5,6 +5,8 @@ import type { InfluxHttp } from "./influx-http.ts";
 import { countSeries } from "./read-series.ts";
 
 const LOOK_EVERY_MS = 600_000;
+const SERIES = "influx_cardinality_series";
+const BOUND = "influx_cardinality_bound_series";
 
 export interface CardinalityDependencies {
   readonly influx: InfluxHttp;
@@ -32,14 +34,16 @@ export class SeriesCardinality {
     const { metrics } = dependencies;
     if (metrics === undefined) return;
     const registers = [metrics];
+    // A series that is opened again after a failure takes the gauges over.
+    for (const name of [SERIES, BOUND]) metrics.removeSingleMetric(name);
     this.#series = new Gauge({
-      name: "influx_cardinality_series",
+      name: SERIES,
       help: "Series in the index of InfluxDB, by part of the time series: raw, 15m, 1h, 1d. Measured every 10 minutes.",
       labelNames: ["part"],
       registers,
     });
     new Gauge({
-      name: "influx_cardinality_bound_series",
+      name: BOUND,
       help: "Series of all parts together above which there is an alarm.",
       registers,
     }).set(maxSeries);

@@ -21,9 +21,9 @@ export interface FetchingDependencies {
 }
 
 /** An idle partition is compared with the log this often, ms. */
-const RECHECK_MS = 10_000;
+const RECHECK_MS = 5_000;
 /** A fetch that should be answered at once is, within this time, or the log no longer holds the offset, ms. */
-const ANSWER_MS = 5_000;
+const ANSWER_MS = 3_000;
 /** Pause after a comparison that could not be made, ms. */
 const RETRY_MS = 500;
 /** Fetches that begin elsewhere than asked, though the log fits the position, before the log counts as corrupt. */

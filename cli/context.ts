@@ -1,15 +1,22 @@
 import type { Logger } from "pino";
+import type { Registry } from "prom-client";
 import type { EventLog } from "../event-log/event-log.ts";
 import type { Settings } from "../service/configuration.ts";
 import type { Grid } from "../service/grid.ts";
 import type { TimeSeries } from "../time-series/time-series.ts";
 
-/** Which adapters a profile uses. Chosen in main.ts and nowhere else. */
+/** What a store is opened with. */
+export interface StoreDependencies {
+  readonly log: Logger;
+  readonly metrics: Registry;
+}
+
+/** Which adapters a profile uses. Chosen in `adapters.ts` and nowhere else. */
 export interface Adapters {
   /** Opens the event log and creates its storage where it is missing. */
-  openEventLog(settings: Settings, log: Logger): Promise<EventLog>;
+  openEventLog(settings: Settings, dependencies: StoreDependencies): Promise<EventLog>;
   /** Opens the time series and creates its storage where it is missing. */
-  openTimeSeries(settings: Settings, log: Logger): Promise<TimeSeries>;
+  openTimeSeries(settings: Settings, dependencies: StoreDependencies): Promise<TimeSeries>;
   /** Deletes the topics, groups, buckets and jobs of the namespace on servers that are not PostgreSQL. */
   discardNamespace(settings: Settings, log: Logger): Promise<void>;
 }

@@ -127,7 +127,7 @@ export class RoleProcess {
 
   #opener(): OpenStores {
     if (this.settings.postgresUrl === "") throw missing("GRIDROOT_POSTGRES_URL");
-    this.#open ??= new OpenStores(this.settings, this.context.adapters, this.log, {
+    this.#open ??= new OpenStores(this.settings, this.context.adapters, this, {
       applicationName: "gridroot",
       maxConnections: poolSize(this.settings, this.#roles),
       gauges: this.pools,

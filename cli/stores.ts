@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { Registry } from "prom-client";
 import type { EventLog } from "../event-log/event-log.ts";
 import type { Settings } from "../service/configuration.ts";
 import { openPool, type Pool } from "../service/database.ts";
@@ -9,7 +10,7 @@ import { migrate } from "../service/migrate.ts";
 import type { TimeSeries } from "../time-series/time-series.ts";
 import { openLog } from "../service/logging.ts";
 import type { PoolGauges } from "../service/pool-gauges.ts";
-import type { Adapters, Context } from "./context.ts";
+import type { Adapters, Context, StoreDependencies } from "./context.ts";
 
 /** Schema of the ledger in its database. */
 export const LEDGER_SCHEMA = "ledger";
@@ -38,17 +39,22 @@ export interface Stores {
 export class OpenStores {
   readonly #settings: Settings;
   readonly #adapters: Adapters;
-  readonly #log: Logger;
+  readonly #dependencies: StoreDependencies;
   readonly #pool: LedgerPoolOptions;
   #ledger: Promise<Pool> | undefined;
   #eventLog: Promise<EventLog> | undefined;
   #timeSeries: Promise<TimeSeries> | undefined;
 
   /** `settings.postgresUrl` must be set. */
-  constructor(settings: Settings, adapters: Adapters, log: Logger, pool: LedgerPoolOptions) {
+  constructor(
+    settings: Settings,
+    adapters: Adapters,
+    dependencies: StoreDependencies,
+    pool: LedgerPoolOptions,
+  ) {
     this.#settings = settings;
     this.#adapters = adapters;
-    this.#log = log;
+    this.#dependencies = dependencies;
     this.#pool = pool;
   }
 
@@ -62,18 +68,22 @@ export class OpenStores {
   }
 
   eventLog(): Promise<EventLog> {
-    this.#eventLog ??= this.#adapters.openEventLog(this.#settings, this.#log).catch((cause: unknown) => {
-      this.#eventLog = undefined;
-      throw cause;
-    });
+    this.#eventLog ??= this.#adapters
+      .openEventLog(this.#settings, this.#dependencies)
+      .catch((cause: unknown) => {
+        this.#eventLog = undefined;
+        throw cause;
+      });
     return this.#eventLog;
   }
 
   timeSeries(): Promise<TimeSeries> {
-    this.#timeSeries ??= this.#adapters.openTimeSeries(this.#settings, this.#log).catch((cause: unknown) => {
-      this.#timeSeries = undefined;
-      throw cause;
-    });
+    this.#timeSeries ??= this.#adapters
+      .openTimeSeries(this.#settings, this.#dependencies)
+      .catch((cause: unknown) => {
+        this.#timeSeries = undefined;
+        throw cause;
+      });
     return this.#timeSeries;
   }
 
@@ -95,7 +105,7 @@ export class OpenStores {
 
   async #openLedger(): Promise<Pool> {
     const { gauges, ...options } = this.#pool;
-    const ledger = openLedger(this.#settings, this.#log, options);
+    const ledger = openLedger(this.#settings, this.#dependencies.log, options);
     gauges?.watch("ledger", ledger);
     try {
       await migrate(ledger, LEDGER_SCHEMA, LEDGER_MIGRATIONS);
@@ -143,10 +153,8 @@ export async function withRunningPostgres(settings: Settings): Promise<Settings>
 export async function withStores<T>(context: Context, work: (stores: Stores) => Promise<T>): Promise<T> {
   const settings = await withRunningPostgres(context.settings);
   const log = openLog({ level: "warn", file: "", role: "command" });
-  const stores = new OpenStores(settings, context.adapters, log, {
-    applicationName: "gridroot command",
-    maxConnections: 2,
-  });
+  const pool = { applicationName: "gridroot command", maxConnections: 2 };
+  const stores = new OpenStores(settings, context.adapters, { log, metrics: new Registry() }, pool);
   try {
     return await work(await stores.all());
   } finally {

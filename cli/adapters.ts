@@ -18,10 +18,10 @@ const KAFKA_ANSWER_WITHIN_MS = 10_000;
 
 /** The adapters of each port, by the backends that the settings choose. */
 export const ADAPTERS: Adapters = {
-  openEventLog: (settings, { log }) =>
+  openEventLog: (settings, { log, metrics }) =>
     backendsOf(settings).eventLog === "kafka"
       ? KafkaEventLog.open(kafkaLogOptions(settings), { log })
-      : PostgresEventLog.open({ connectionString: directPostgresUrl(settings) }, { log }),
+      : PostgresEventLog.open({ connectionString: directPostgresUrl(settings) }, { log, metrics }),
   openTimeSeries: (settings, dependencies) =>
     backendsOf(settings).timeSeries === "influxdb"
       ? InfluxTimeSeries.open({ ...influxOptions(settings), marksUrl: settings.postgresUrl }, dependencies)

@@ -12,7 +12,7 @@ export interface RoleConnections {
   readonly jobs: number;
   /** Sessions of the log, where it is PostgreSQL's: a pool of 4, and one for each appender and listener. */
   readonly eventLog: number;
-  /** The pool of the series, where it is PostgreSQL's. */
+  /** The pool of the series, or of its marks beside InfluxDB. Through the pooler as well. */
   readonly timeSeries: number;
   /** The pool on the read replica, where there is one. */
   readonly replica: number;
@@ -56,12 +56,12 @@ export function processConnections(
   settings: PoolSettings & Parameters<typeof backendsOf>[0] & Pick<Settings, "postgresReplicaUrl">,
   roles: readonly Role[],
 ): { readonly pooled: number; readonly direct: number; readonly replica: number } {
-  const { eventLog, timeSeries, jobs } = backendsOf(settings);
+  const { eventLog, jobs } = backendsOf(settings);
   const most = (part: keyof RoleConnections) => Math.max(0, ...roles.map((role) => CONNECTIONS[role][part]));
   const each = (part: keyof RoleConnections) => sum(roles.map((role) => CONNECTIONS[role][part]));
   const pool = roles.some((role) => CONNECTIONS[role].pool > 0) ? poolSize(settings, roles) : 0;
   return {
-    pooled: pool + (timeSeries === "postgres" ? most("timeSeries") : 0),
+    pooled: pool + most("timeSeries"),
     direct:
       each("listeners") +
       (jobs === "postgres" ? each("jobs") : 0) +

@@ -1,4 +1,5 @@
 import { openPool, type Pool } from "../service/database.ts";
+import { showPool } from "../service/pool-gauges.ts";
 import { ReplicaReads } from "../service/replica-reads.ts";
 import { CONNECTIONS } from "./connections.ts";
 import type { Readiness } from "./observation.ts";
@@ -20,7 +21,7 @@ export function openReplicaReads(process_: RoleProcess, ledger: Pool): ReplicaRe
     },
     (error) => log.debug({ err: error }, "idle replica connection lost"),
   );
-  process_.pools.watch("replica", replica);
+  showPool("replica", replica, metrics);
   return new ReplicaReads(
     { lagMaxMs: settings.postgresReplicaLagMaxMs },
     { primary: ledger, replica, log, metrics },

@@ -13,7 +13,6 @@ import type { Pool } from "../service/database.ts";
 import { GridrootError } from "../service/errors.ts";
 import { type FaultPoints, parseFaultPoint } from "../service/faults.ts";
 import { openLog } from "../service/logging.ts";
-import { PoolGauges } from "../service/pool-gauges.ts";
 import type { TimeSeries } from "../time-series/time-series.ts";
 import { poolSize } from "./connections.ts";
 import type { Context } from "./context.ts";
@@ -56,7 +55,6 @@ export class RoleProcess {
   readonly settings: Settings;
   readonly log: Logger;
   readonly metrics = new Registry();
-  readonly pools = new PoolGauges(this.metrics);
   readonly faults: FaultPoints;
   /** Names this process among others of the same role. */
   readonly id = randomUUID();
@@ -130,7 +128,6 @@ export class RoleProcess {
     this.#open ??= new OpenStores(this.settings, this.context.adapters, this, {
       applicationName: "gridroot",
       maxConnections: poolSize(this.settings, this.#roles),
-      gauges: this.pools,
     });
     return this.#open;
   }

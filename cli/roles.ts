@@ -15,6 +15,7 @@ import { systemClock } from "../service/clock.ts";
 import { openPool } from "../service/database.ts";
 import { GridrootError } from "../service/errors.ts";
 import type { Service } from "../service/lifecycle.ts";
+import { showPool } from "../service/pool-gauges.ts";
 import { RECORDER } from "../time-series/recorder-balance.ts";
 import { Recorder } from "../time-series/recorder.ts";
 import { Rollups } from "../time-series/rollups.ts";
@@ -251,7 +252,7 @@ async function authority(process_: RoleProcess): Promise<readonly Service[]> {
     },
     (error) => log.warn({ err: error }, "idle authority store connection lost"),
   );
-  process_.pools.watch("authority", pool);
+  showPool("authority", pool, metrics);
   const { intervalLengthS, regions } = context.grid;
   const service = new Authority(
     {

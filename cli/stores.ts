@@ -9,7 +9,7 @@ import { GridrootError } from "../service/errors.ts";
 import { migrate } from "../service/migrate.ts";
 import type { TimeSeries } from "../time-series/time-series.ts";
 import { openLog } from "../service/logging.ts";
-import type { PoolGauges } from "../service/pool-gauges.ts";
+import { showPool } from "../service/pool-gauges.ts";
 import type { Adapters, Context, StoreDependencies } from "./context.ts";
 
 /** Schema of the ledger in its database. */
@@ -21,8 +21,6 @@ const LEDGER_MIGRATIONS = new URL("../ledger/migrations/", import.meta.url);
 export interface LedgerPoolOptions {
   readonly applicationName: string;
   readonly maxConnections: number;
-  /** Where it is shown. */
-  readonly gauges?: PoolGauges;
 }
 
 /** The stores of one process. */
@@ -104,9 +102,9 @@ export class OpenStores {
   }
 
   async #openLedger(): Promise<Pool> {
-    const { gauges, ...options } = this.#pool;
-    const ledger = openLedger(this.#settings, this.#dependencies.log, options);
-    gauges?.watch("ledger", ledger);
+    const { log, metrics } = this.#dependencies;
+    const ledger = openLedger(this.#settings, log, this.#pool);
+    showPool("ledger", ledger, metrics);
     try {
       await migrate(ledger, LEDGER_SCHEMA, LEDGER_MIGRATIONS);
       return ledger;
@@ -118,11 +116,7 @@ export class OpenStores {
 }
 
 /** A pool on the ledger. */
-export function openLedger(
-  settings: Settings,
-  log: Logger,
-  options: Omit<LedgerPoolOptions, "gauges">,
-): Pool {
+export function openLedger(settings: Settings, log: Logger, options: LedgerPoolOptions): Pool {
   return openPool({ connectionString: settings.postgresUrl, ...options }, (error) =>
     log.warn({ err: error }, "idle ledger connection lost"),
   );

@@ -3,7 +3,7 @@ import { after, test } from "node:test";
 import { Registry } from "prom-client";
 import { createTestDatabase } from "../tests/support/postgres.ts";
 import { openPool } from "./database.ts";
-import { PoolGauges } from "./pool-gauges.ts";
+import { showPool } from "./pool-gauges.ts";
 
 const connectionString = await createTestDatabase();
 const pool = openPool({ connectionString, applicationName: "gauges", maxConnections: 2 }, () => {});
@@ -11,7 +11,7 @@ after(() => pool.end());
 
 test("a pool shows what is at work, what is idle and what waits for a connection", async () => {
   const metrics = new Registry();
-  new PoolGauges(metrics).watch("ledger", pool);
+  showPool("ledger", pool, metrics);
   const [first, second] = [await pool.connect(), await pool.connect()];
   second.release();
   const lines = async () =>

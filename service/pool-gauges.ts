@@ -1,22 +1,29 @@
 import { Gauge, type Registry } from "prom-client";
 import type { Pool } from "./database.ts";
 
-/** Shows what pools are doing. One that has statements waiting for long is too small, or its server too slow. */
-export class PoolGauges {
-  readonly #pools = new Map<string, Pool>();
+type Pools = Map<string, Pool>;
 
-  constructor(metrics: Registry) {
-    metrics.registerMetric(connectionsGauge(this.#pools));
-    metrics.registerMetric(waitingGauge(this.#pools));
-  }
+/** The pools that each registry shows: a name is registered once, and a process has several pools. */
+const SHOWN = new WeakMap<Registry, Pools>();
 
-  /** Shows a pool from now on, under a name of its own. */
-  watch(name: string, pool: Pool): void {
-    this.#pools.set(name, pool);
-  }
+/**
+ * Shows from now on what a pool is doing, under a name of its own. A pool that has statements waiting for long is too
+ * small, or its server too slow.
+ */
+export function showPool(name: string, pool: Pool, metrics: Registry): void {
+  const shown = SHOWN.get(metrics) ?? register(metrics);
+  shown.set(name, pool);
 }
 
-function connectionsGauge(pools: ReadonlyMap<string, Pool>) {
+function register(metrics: Registry): Pools {
+  const pools: Pools = new Map();
+  SHOWN.set(metrics, pools);
+  metrics.registerMetric(connectionsGauge(pools));
+  metrics.registerMetric(waitingGauge(pools));
+  return pools;
+}
+
+function connectionsGauge(pools: Pools) {
   return new Gauge({
     name: "postgres_pool_connections",
     help: "Open connections of each pool, at work or idle",
@@ -31,7 +38,7 @@ function connectionsGauge(pools: ReadonlyMap<string, Pool>) {
   });
 }
 
-function waitingGauge(pools: ReadonlyMap<string, Pool>) {
+function waitingGauge(pools: Pools) {
   return new Gauge({
     name: "postgres_pool_waiting",
     help: "Statements and transactions that wait for a connection of the pool",

@@ -1,9 +1,11 @@
 import { randomUUID } from "node:crypto";
 import type { Logger } from "pino";
+import type { Registry } from "prom-client";
 import { listen, type Listener, openPool, type Pool } from "../../service/database.ts";
 import { GridrootError, invariant } from "../../service/errors.ts";
 import { type FaultPoints, noFaults } from "../../service/faults.ts";
 import { migrate } from "../../service/migrate.ts";
+import { showPool } from "../../service/pool-gauges.ts";
 import type {
   Appender,
   EventLog,
@@ -46,6 +48,8 @@ export interface PostgresEventLogOptions {
 export interface PostgresEventLogDependencies {
   readonly log: Logger;
   readonly faults?: FaultPoints;
+  /** Where its pool is shown. */
+  readonly metrics?: Registry;
   /** Ids of group members. Default: version 4 UUIDs. */
   readonly newId?: () => string;
 }
@@ -100,6 +104,7 @@ export class PostgresEventLog implements EventLog {
       { connectionString, applicationName: "gridroot event-log", maxConnections, schema: "log" },
       (error) => this.#log.debug({ err: error }, "idle connection lost"),
     );
+    if (dependencies.metrics !== undefined) showPool("event-log", this.#pool, dependencies.metrics);
     this.#db = new LogDatabase(this.#options, { pool: this.#pool });
     this.#announcer = new Announcer({ db: this.#db, log: this.#log });
     this.#fetcher = new Fetcher(this.#options, { db: this.#db, log: this.#log });

@@ -4,6 +4,7 @@ import { systemClock, type Clock } from "../../service/clock.ts";
 import { openPool, type Pool } from "../../service/database.ts";
 import { GridrootError } from "../../service/errors.ts";
 import { migrate } from "../../service/migrate.ts";
+import { showPool } from "../../service/pool-gauges.ts";
 import { MeterNumbers } from "../meter-numbers.ts";
 import { seriesError } from "../series-error.ts";
 import {
@@ -66,7 +67,7 @@ export interface InfluxTimeSeriesDependencies {
   readonly log: Logger;
   /** Tells open buckets from closed ones. Default: the system's. */
   readonly clock?: Clock;
-  /** For the gauges of the series' cardinality. */
+  /** For the gauges of the series' cardinality and of the marks' pool. */
   readonly metrics?: Registry;
 }
 
@@ -115,6 +116,7 @@ export class InfluxTimeSeries implements TimeSeries {
       },
       (error) => log.warn({ err: error }, "idle connection of the series' marks failed"),
     );
+    if (metrics !== undefined) showPool("series-marks", this.#pool, metrics);
     this.#influx = new InfluxHttp(this.#options);
     this.#buckets = new InfluxBuckets(this.#influx, options.namespace);
     const shared = { influx: this.#influx, pool: this.#pool, maxLinesPerRequest };

@@ -1,7 +1,9 @@
 import type { Logger } from "pino";
+import type { Registry } from "prom-client";
 import { systemClock, type Clock } from "../../service/clock.ts";
 import { openPool, type Pool } from "../../service/database.ts";
 import { migrate } from "../../service/migrate.ts";
+import { showPool } from "../../service/pool-gauges.ts";
 import { MeterNumbers } from "../meter-numbers.ts";
 import { refusalOf, withoutRefused, type PointLimits } from "../refusals.ts";
 import { isPartitionMissing, seriesError } from "../series-error.ts";
@@ -36,6 +38,8 @@ export interface PostgresTimeSeriesOptions {
 
 export interface PostgresTimeSeriesDependencies {
   readonly log: Logger;
+  /** Where its pool is shown. */
+  readonly metrics?: Registry;
   /** Tells open buckets from closed ones. Default: the system's. */
   readonly clock?: Clock;
 }
@@ -71,6 +75,7 @@ export class PostgresTimeSeries implements TimeSeries {
       },
       (error) => dependencies.log.warn({ err: error }, "idle connection of the time series failed"),
     );
+    if (dependencies.metrics !== undefined) showPool("time-series", this.#pool, dependencies.metrics);
     this.#meters = new MeterNumbers(this.#pool, "series.meter");
     this.#partitions = new Partitions(this.#pool);
   }

@@ -6,7 +6,7 @@ import { installOnce, runToEnd } from "./install.ts";
 import { NativeProcess } from "./native-server.ts";
 import type { Lifetime, NativeServer } from "./native-server.ts";
 import { freePort } from "./ports.ts";
-import { CARGO, C_COMPILER, GO, findProgram } from "./programs.ts";
+import { CARGO, C_COMPILER, GO, RUSTUP, findProgram } from "./programs.ts";
 import { secretIn } from "./secret.ts";
 import { VERSIONS } from "./versions.ts";
 
@@ -49,7 +49,7 @@ export async function influxServer(
         return {
           command,
           args: [
-            ...["--http-bind-address", `127.0.0.1:${port}`, "--reporting-disabled", "--log-level", "warn"],
+            ...["--http-bind-address", `127.0.0.1:${port}`, "--reporting-disabled", "--log-level", "error"],
             ...["--bolt-path", join(data, "influxd.bolt"), "--sqlite-path", join(data, "influxd.sqlite")],
             ...["--engine-path", join(data, "engine")],
           ],
@@ -121,7 +121,7 @@ async function buildInflux(folder: string): Promise<void> {
 async function rustToolchain(): Promise<{ RUSTUP_TOOLCHAIN?: string }> {
   let rustup: string;
   try {
-    rustup = findProgram({ command: "rustup", install: "" });
+    rustup = findProgram(RUSTUP);
   } catch {
     // Cargo of a distribution's package has no toolchains to choose from.
     return {};

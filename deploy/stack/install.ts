@@ -5,6 +5,7 @@ import { mkdir, rename, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { GridrootError } from "../../service/errors.ts";
+import { FLOCK, findProgram } from "./programs.ts";
 
 /** Reports what takes long, a line at a time. */
 export type Say = (line: string) => void;
@@ -54,9 +55,13 @@ export async function installOnce(
  * it is held by a child that ends with its standard input.
  */
 export async function withLock<T>(file: string, body: () => Promise<T>): Promise<T> {
-  const holder = spawn("flock", [file, "sh", "-c", "echo held; exec cat"], {
-    stdio: ["pipe", "pipe", "inherit"],
-  });
+  const holder = spawn(
+    findProgram(FLOCK),
+    [file, "/bin/sh", "-c", "echo held; while read -r _; do :; done"],
+    {
+      stdio: ["pipe", "pipe", "inherit"],
+    },
+  );
   const ended = once(holder, "exit");
   const isHeld = await Promise.race([once(holder.stdout, "data").then(() => true), ended.then(() => false)]);
   if (!isHeld) throw new GridrootError("lock-failed", `no lock on ${file}`);

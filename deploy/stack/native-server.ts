@@ -117,6 +117,8 @@ export class NativeProcess implements NativeServer {
       );
     }
     this.#process = recorded;
+    // Nobody watches the log of a server that outlived its starter.
+    cutLog(this.#logFile);
     return recorded !== undefined;
   }
 
@@ -190,9 +192,8 @@ export class NativeProcess implements NativeServer {
       launch.command,
       ...launch.args,
     ];
-    const logFile = join(dataDir, "server.log");
-    cutLog(logFile);
-    const log = openSync(logFile, "a", 0o600);
+    cutLog(this.#logFile);
+    const log = openSync(this.#logFile, "a", 0o600);
     try {
       const child = spawn(command ?? launch.command, args, {
         ...user,
@@ -208,7 +209,8 @@ export class NativeProcess implements NativeServer {
       if (identity === undefined) {
         throw new GridrootError("server-failed", `${this.name} ended at once: ${launch.command}`);
       }
-      this.#logWatch = setInterval(cutLog, LOG_LOOK_EVERY_MS, logFile).unref();
+      clearInterval(this.#logWatch);
+      this.#logWatch = setInterval(cutLog, LOG_LOOK_EVERY_MS, this.#logFile).unref();
       return identity;
     } finally {
       closeSync(log);
@@ -231,9 +233,13 @@ export class NativeProcess implements NativeServer {
   }
 
   async #failed(how: string, cause: unknown): Promise<GridrootError> {
-    const log = await readFile(join(this.#definition.dataDir, "server.log"), "utf8").catch(() => "");
+    const log = await readFile(this.#logFile, "utf8").catch(() => "");
     const end = log.trim().split("\n").slice(-5).join("; ");
     return new GridrootError("server-failed", `${this.name} ${how}: ${end}`, { cause });
+  }
+
+  get #logFile(): string {
+    return join(this.#definition.dataDir, "server.log");
   }
 
   get #recordFile(): string {

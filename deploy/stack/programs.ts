@@ -52,6 +52,14 @@ export const GO: Program = { command: "go", install: "Go 1.24 or later from http
 
 export const CARGO: Program = { command: "cargo", install: "Rust's stable toolchain from https://rustup.rs" };
 
+export const RUSTUP: Program = { command: "rustup", install: "https://rustup.rs" };
+
+export const FLOCK: Program = {
+  command: "flock",
+  install: "as root, apt-get install -y util-linux",
+  folders: ["/usr/bin"],
+};
+
 export const C_COMPILER: Program = { command: "gcc", install: "as root, apt-get install -y gcc libc6-dev" };
 
 /**

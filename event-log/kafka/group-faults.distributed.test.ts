@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { type Broker, type Cluster, PartitionAssigners } from "kafkajs";
 import pino from "pino";
 import { type KafkaCluster, startKafka } from "../../deploy/stack/kafka.ts";
 import { FencedLedger } from "../../tests/support/fenced-ledger.ts";
@@ -19,6 +20,11 @@ import { KafkaEventLog, type KafkaEventLogOptions } from "./kafka-event-log.ts";
 const SESSION_TIMEOUT_MS = 6_000;
 const PATIENCE_MS = 60_000;
 const log = pino({ level: "silent" });
+
+/** What kafkajs's broker can do beside what it declares. */
+interface Coordinator {
+  leaveGroup(member: { groupId: string; memberId: string }): Promise<unknown>;
+}
 
 /** A cluster of its own for the tests of a suite, and a log in it. */
 function ownCluster(brokers: 1 | 3) {
@@ -125,6 +131,39 @@ async function allConsumed(group: GroupRecord, topic: string, partitions: number
 describe("members of a Kafka group, one broker", () => {
   const cluster = ownCluster(1);
 
+  async function deleteTopic(topic: string): Promise<void> {
+    const connection = await cluster.connect();
+    const name = connection.topicName(topic);
+    await connection.admin.deleteTopics({ topics: [name] });
+    await until("it has gone", async () => !(await connection.admin.listTopics()).includes(name));
+    await connection.close();
+  }
+
+  /** Makes a group's only member leave behind its back. */
+  async function throwOut(group: string): Promise<void> {
+    const connection = await cluster.connect();
+    const groupId = connection.groupName(group);
+    const { groups } = await connection.admin.describeGroups([groupId]);
+    const { memberId } = groups[0]!.members[0]!;
+    const client = connection.newClient(0, { retries: 2 });
+    let inside: Cluster | undefined;
+    client.kafka.consumer({
+      groupId,
+      partitionAssigners: [
+        (config) => {
+          inside = config.cluster;
+          return PartitionAssigners.roundRobin(config);
+        },
+      ],
+    });
+    await inside!.connect();
+    await inside!.refreshMetadata();
+    const coordinator = (await inside!.findGroupCoordinator({ groupId })) as Broker & Coordinator;
+    await coordinator.leaveGroup({ groupId, memberId });
+    client.cut();
+    await connection.close();
+  }
+
   test("a member joins during batches: what stays goes on undisturbed, what moves is aborted first, all is read once", async () => {
     const [one, other] = [await cluster.open(), await cluster.open()];
     await one.ensureTopics([{ topic: "busy", partitions: 6 }]);
@@ -195,26 +234,45 @@ describe("members of a Kafka group, one broker", () => {
     await fill(eventLog, "emptied", 1, 10);
     const consumer = await new RecordingConsumer().join(eventLog, "emptied", ["emptied"]);
     await until("all is read", () => consumer.group.count() === 10);
-    const connection = await cluster.connect();
-    const name = connection.topicName("emptied");
-    await connection.admin.deleteTopics({ topics: [name] });
-    await until("it has gone", async () => !(await connection.admin.listTopics()).includes(name));
-    await connection.close();
+    await deleteTopic("emptied");
     await eventLog.ensureTopics([{ topic: "emptied", partitions: 1 }]);
     await until("the partition has halted", () => consumer.halts.size === 1);
     assert.equal(consumer.halts.get("emptied/0")?.code, "log-truncated");
     await consumer.member.stop();
   });
 
-  test("a topic that has gone holds back no other, and is taken in again when it is there", async () => {
+  test("a topic that is missing or deleted holds back no other, and is taken in when it is there", async () => {
     const eventLog = await cluster.open();
     await eventLog.ensureTopics([{ topic: "stays", partitions: 1 }]);
     const consumer = await new RecordingConsumer().join(eventLog, "gone", ["stays", "comes"]);
+    const read = (topic: string) => consumer.group.records.get(`${topic}/0`)?.length ?? 0;
     await fill(eventLog, "stays", 1, 5);
-    await until("the one topic is read", () => consumer.group.count() === 5);
+    await until("the one topic is read", () => read("stays") === 5);
     await eventLog.ensureTopics([{ topic: "comes", partitions: 1 }]);
     await fill(eventLog, "comes", 1, 5);
-    await until("the other is read as well", () => consumer.group.count() === 10);
+    await until("the other is read as well", () => read("comes") === 5);
+    await deleteTopic("comes");
+    await fill(eventLog, "stays", 1, 5);
+    await until("the one topic is read on", () => read("stays") === 10, PATIENCE_MS);
+    await eventLog.ensureTopics([{ topic: "comes", partitions: 1 }]);
+    await until("what was made anew has halted", () => consumer.halts.has("comes/0"), PATIENCE_MS);
+    await fill(eventLog, "stays", 1, 5);
+    await until("the one topic is read on", () => read("stays") === 15);
+    assert.deepEqual(consumer.group.breaches, []);
+    await consumer.member.stop();
+  });
+
+  test("a member that was thrown out gives everything up before it joins anew", async () => {
+    const eventLog = await cluster.open();
+    await eventLog.ensureTopics([{ topic: "thrown", partitions: 2 }]);
+    const consumer = await new RecordingConsumer().join(eventLog, "thrown", ["thrown"]);
+    await until("it holds both", () => consumer.owned.size === 2);
+    await throwOut("thrown");
+    await until("it has both anew", () => consumer.calls.length === 6 && consumer.owned.size === 2);
+    assert.deepEqual(
+      consumer.calls.slice(2, 4).map((call) => call.split(" ")[0]),
+      ["revoked", "revoked"],
+    );
     assert.deepEqual(consumer.group.breaches, []);
     await consumer.member.stop();
   });

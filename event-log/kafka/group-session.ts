@@ -58,6 +58,7 @@ export class GroupSession implements Fetching {
   #over = false;
   #running: Promise<void> = Promise.resolve();
   #rejoinWanted = false;
+  #memberId: string | undefined;
   #lapse: NodeJS.Timeout | undefined;
   /** When the coordinator may have given the membership up, on the clock of `performance`. */
   #lapsesAt = Infinity;
@@ -104,15 +105,16 @@ export class GroupSession implements Fetching {
   }
 
   from({ topic, partition }: TopicPartition, offset: bigint): void {
-    if (this.#over) return;
     const name = this.#connection.topicName(topic);
-    this.#consumer.seek({ topic: name, partition, offset: String(offset) });
-    this.#consumer.resume([{ topic: name, partitions: [partition] }]);
+    this.#steer((consumer) => {
+      consumer.seek({ topic: name, partition, offset: String(offset) });
+      consumer.resume([{ topic: name, partitions: [partition] }]);
+    });
   }
 
   hold({ topic, partition }: TopicPartition): void {
-    if (this.#over) return;
-    this.#consumer.pause([{ topic: this.#connection.topicName(topic), partitions: [partition] }]);
+    const name = this.#connection.topicName(topic);
+    this.#steer((consumer) => consumer.pause([{ topic: name, partitions: [partition] }]));
   }
 
   /** Has the group share out again, soon. */
@@ -150,10 +152,20 @@ export class GroupSession implements Fetching {
     this.#client.cut();
   }
 
+  #steer(act: (consumer: Consumer) => void): void {
+    if (this.#over) return;
+    try {
+      act(this.#consumer);
+    } catch (error) {
+      // It refuses everything from when it crashes, and tells of the crash once it has disconnected.
+      this.#log.debug({ err: error }, "group's consumer cannot be steered any more");
+    }
+  }
+
   async #open(): Promise<void> {
     const consumer = this.#consumer;
     const { GROUP_JOIN, HEARTBEAT, REBALANCING, CRASH } = consumer.events;
-    consumer.on(GROUP_JOIN, ({ payload }) => this.#joined(payload.memberAssignment));
+    consumer.on(GROUP_JOIN, ({ payload }) => this.#joined(payload.memberId, payload.memberAssignment));
     consumer.on(HEARTBEAT, () => {
       if (this.#proven()) this.#events.heartbeat();
     });
@@ -204,8 +216,11 @@ export class GroupSession implements Fetching {
     return claims;
   }
 
-  #joined(assignment: PartitionsByTopic): void {
+  #joined(memberId: string, assignment: PartitionsByTopic): void {
     if (!this.#proven()) return;
+    // Between two memberships others may have had the partitions.
+    if (this.#memberId !== undefined && this.#memberId !== memberId) return this.end("thrown out");
+    this.#memberId = memberId;
     const partitions = Object.entries(assignment).flatMap(([topic, numbers]) =>
       numbers.map((partition) => this.#partitionOf({ topic, partition })),
     );

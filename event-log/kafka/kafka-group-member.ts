@@ -30,6 +30,8 @@ interface Leaver {
 
 /** Pause before joining again, ms; it doubles with each failure up to the second figure. */
 const REJOIN_MS = [200, 5_000] as const;
+/** About one a minute. */
+const FAILURES_PER_WARNING = 12;
 /** Topics that do not exist are looked for this often, ms. */
 const TOPICS_MS = 3_000;
 /** Time for the last hints when the member stops, ms. */
@@ -54,6 +56,7 @@ export class KafkaGroupMember implements GroupMember {
   #share: ReadonlyMap<string, TopicPartition> = new Map();
   /** True when partitions have been given up for which others wait. */
   #released = false;
+  #writing = false;
   #failures = 0;
   #loop: Promise<void> = Promise.resolve();
 
@@ -100,7 +103,8 @@ export class KafkaGroupMember implements GroupMember {
       try {
         this.#session = await this.#openSession();
       } catch (error) {
-        this.#log[this.#failures === 1 ? "warn" : "debug"]({ err: error }, "group not joined, trying again");
+        const level = this.#failures % FAILURES_PER_WARNING === 1 ? "warn" : "debug";
+        this.#log[level]({ err: error, failures: this.#failures }, "group not joined, trying again");
       }
       if (signal.aborted) this.#session?.end("stopped");
     }
@@ -225,16 +229,19 @@ export class KafkaGroupMember implements GroupMember {
 
   #heartbeat(): void {
     if (this.#session !== undefined) this.#passOn(this.#session);
-    void this.#writeHints();
+    if (!this.#writing) void this.#writeHints();
   }
 
   async #writeHints(): Promise<void> {
     const hints = [...this.#hints.values()].filter(({ partition }) => this.#share.has(nameOf(partition)));
     this.#hints.clear();
+    this.#writing = true;
     try {
       await this.#session?.commit(hints);
     } catch (error) {
       this.#log.debug({ err: error }, "hints not written");
+    } finally {
+      this.#writing = false;
     }
   }
 }

@@ -4,6 +4,7 @@ import { storedOffsets } from "../ledger/consumer-offsets.ts";
 import type { Pool } from "../service/database.ts";
 import { recorderBalance } from "../time-series/recorder-balance.ts";
 import type { Context } from "./context.ts";
+import { describeReplica } from "./replica.ts";
 import { withStores } from "./stores.ts";
 import { isoInstant } from "./times.ts";
 
@@ -36,10 +37,12 @@ export async function status(context: Context, flags: { json?: boolean }): Promi
     const regions = await regionRows(ledger);
     const rows = await Promise.all(regions.map((row) => regionStatus(context, ledger, eventLog, row)));
     const gaps = await recorderBalance(ledger);
-    if (flags.json === true) context.print(JSON.stringify({ regions: rows, gaps }, bigintAsText));
+    const replica = await describeReplica(context.settings, ledger);
+    if (flags.json === true) context.print(JSON.stringify({ regions: rows, gaps, replica }, bigintAsText));
     else {
       for (const line of table(rows as unknown as readonly Record<string, string>[])) context.print(line);
       for (const gap of gaps) context.print(`GAP ${JSON.stringify(gap, bigintAsText)}`);
+      if (replica !== undefined) context.print(`replica: ${replica}`);
     }
     return gaps.length === 0;
   });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { backendsOf, kafkaBrokers, requireBackendSettings } from "./backends.ts";
+import { backendsOf, directPostgresUrl, kafkaBrokers, requireBackendSettings } from "./backends.ts";
 import { SETTINGS, SETTINGS_PREFIX } from "./configuration.ts";
 import { readSettings } from "./settings.ts";
 
@@ -31,6 +31,19 @@ test("the distributed profile takes Kafka, InfluxDB and Redis, and each backend 
     jobs: "redis",
   });
   assert.equal(backendsOf({ ...settings, timeSeries: "postgres" }).timeSeries, "postgres");
+});
+
+test("what needs a session connects past the pooler, where one is named", () => {
+  const GRIDROOT_POSTGRES_DIRECT_URL = "postgres://server.example/gridroot";
+  assert.equal(directPostgresUrl(read(distributed)), "postgres://ledger.example/gridroot");
+  assert.equal(
+    directPostgresUrl(read({ ...distributed, GRIDROOT_POSTGRES_DIRECT_URL })),
+    GRIDROOT_POSTGRES_DIRECT_URL,
+  );
+  assert.throws(() => requireBackendSettings(read({ GRIDROOT_POSTGRES_DIRECT_URL })), {
+    code: "settings-invalid",
+    message: /^GRIDROOT_POSTGRES_URL: /,
+  });
 });
 
 test("every address and secret that a chosen backend needs is named at once where it is missing", () => {

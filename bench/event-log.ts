@@ -1,8 +1,15 @@
-// The event log on PostgreSQL: readings appended a second by one and two appenders, readings read a second by one
-// consumer, and the time from an append's begin to its end and to its arrival. A server of its own, durable as in
-// production; appends are of 200 readings over 28 partitions, which is what a group commit of some ms gathers.
+// The event log: readings appended a second by one and two appenders, readings read a second by one consumer, and the
+// time from an append's begin to its end and to its arrival. A server of its own, durable as in production: PostgreSQL,
+// or with `--backend kafka` one broker of Kafka, which makes durable by replicas and leaves writing to the system.
+// Appends are of 200 readings over 28 partitions, which is what a group commit of some ms gathers.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
 import pino from "pino";
+import { startKafka } from "../deploy/stack/kafka.ts";
 import type { Appender, EventLog, NewRecord, PartitionHandler } from "../event-log/event-log.ts";
+import { KafkaEventLog } from "../event-log/kafka/kafka-event-log.ts";
 import { PostgresEventLog } from "../event-log/postgres/postgres-event-log.ts";
 import { INGEST_HEADERS } from "../event-log/topics.ts";
 import { startPostgres } from "../tests/support/postgres.ts";
@@ -102,12 +109,37 @@ async function readAll(
   await following.stop();
 }
 
-const server = await startPostgres([]);
-try {
-  const eventLog = await PostgresEventLog.open(
-    { connectionString: server.url },
-    { log: pino({ level: "silent" }) },
-  );
+interface Backend {
+  readonly eventLog: EventLog;
+  stop(): Promise<void>;
+}
+
+const log = pino({ level: "silent" });
+
+const BACKENDS: Readonly<Record<string, () => Promise<Backend>>> = {
+  async postgres() {
+    const server = await startPostgres([]);
+    const eventLog = await PostgresEventLog.open({ connectionString: server.url }, { log });
+    return { eventLog, stop: () => server.stop() };
+  },
+  async kafka() {
+    const dataDir = await mkdtemp(join(tmpdir(), "gridroot-bench-"));
+    const cluster = await startKafka({ dataDir, brokers: 1 });
+    const eventLog = await KafkaEventLog.open(
+      { brokers: cluster.bootstrap, namespace: "bench", replication: 1, minInsyncReplicas: 1 },
+      { log },
+    );
+    return {
+      eventLog,
+      async stop() {
+        await cluster.stop();
+        await rm(dataDir, { recursive: true, force: true });
+      },
+    };
+  },
+};
+
+async function measure(eventLog: EventLog): Promise<Record<string, number>> {
   await eventLog.ensureTopics([{ topic: TOPIC, partitions: PARTITIONS }]);
   const [first, second] = [await eventLog.openAppender(), await eventLog.openAppender()];
   await appendAll(first);
@@ -123,10 +155,21 @@ try {
   figures["readings appended a second, two appenders"] =
     (2 * APPENDS * PER_APPEND * 1000) / (performance.now() - began);
   await readAll(eventLog, first, 4 * APPENDS * PER_APPEND, figures);
-  for (const [name, value] of Object.entries(figures)) {
+  return figures;
+}
+
+const { values } = parseArgs({
+  options: { backend: { type: "string", default: "postgres" } },
+  allowPositionals: true,
+});
+const open = BACKENDS[values.backend];
+if (open === undefined) throw new Error(`--backend is one of ${Object.keys(BACKENDS).join(", ")}`);
+const { eventLog, stop } = await open();
+try {
+  for (const [name, value] of Object.entries(await measure(eventLog))) {
     process.stdout.write(`${name.padEnd(50)} ${value.toFixed(value < 100 ? 1 : 0)}\n`);
   }
-  await eventLog.close();
 } finally {
-  await server.stop();
+  await eventLog.close();
+  await stop();
 }

@@ -1,6 +1,8 @@
+import assert from "node:assert/strict";
 import { type ChildProcess, fork } from "node:child_process";
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { setTimeout as delay } from "node:timers/promises";
 import kafkajs from "kafkajs";
@@ -8,11 +10,15 @@ import pino from "pino";
 import { until } from "../../tests/support/until.ts";
 import { type ContractSubject, eventLogContract } from "../contract-suite.ts";
 import type { Appender, EventLog } from "../event-log.ts";
+import { deleteKafkaNamespace } from "./delete-namespace.ts";
 import { KafkaConnection } from "./kafka-connection.ts";
 import { KafkaEventLog } from "./kafka-event-log.ts";
+import { KafkaPartitions } from "./kafka-partitions.ts";
 import { toMessage } from "./kafka-records.ts";
+import { checkPosition, markAfter } from "./positions.ts";
 
 const SESSION_TIMEOUT_MS = 6_000;
+const TIMEOUTS = { connectTimeoutMs: 2_000, requestTimeoutMs: 10_000 };
 const log = pino({ level: "silent" });
 
 const brokers = (process.env["TEST_KAFKA_BROKERS"] ?? "").split(",");
@@ -27,10 +33,7 @@ eventLogContract("Kafka", async (): Promise<ContractSubject> => {
     retryPauseMs: 100,
   };
   const main = await KafkaEventLog.open(options, { log });
-  const bare = await KafkaConnection.open(
-    { ...options, connectTimeoutMs: 2_000, requestTimeoutMs: 10_000 },
-    { log },
-  );
+  const bare = await KafkaConnection.open({ ...options, ...TIMEOUTS }, { log });
   const children: ChildProcess[] = [];
   return {
     log: main,
@@ -55,13 +58,170 @@ eventLogContract("Kafka", async (): Promise<ContractSubject> => {
     truncateTopic: (topic, nextOffset) => restoreOldBackup(main, bare, topic, nextOffset),
     takeOverWithinMs: 4 * SESSION_TIMEOUT_MS,
     async close() {
-      await main.close();
-      const topics = (await bare.admin.listTopics()).filter((name) => name.startsWith(options.namespace));
-      await bare.admin.deleteTopics({ topics });
-      await bare.close();
       for (const child of children) child.kill("SIGKILL");
+      await main.close();
+      await bare.close();
+      await deleteKafkaNamespace({ ...options, ...TIMEOUTS }, { log });
     },
   };
+});
+
+describe("event log on Kafka", () => {
+  const options = {
+    brokers,
+    namespace: `kafka-${randomUUID().slice(0, 8)}`,
+    replication: 1,
+    minInsyncReplicas: 1,
+  };
+  let eventLog: KafkaEventLog;
+  let bare: KafkaConnection;
+  before(async () => {
+    eventLog = await KafkaEventLog.open(options, { log });
+    bare = await KafkaConnection.open({ ...options, ...TIMEOUTS }, { log });
+  });
+  after(async () => {
+    await eventLog.close();
+    await bare.close();
+    await deleteKafkaNamespace({ ...options, ...TIMEOUTS }, { log });
+  });
+  const partition = (topic: string) => ({ topic, partition: 0 });
+  const appendKeys = async (topic: string, keys: readonly string[], bytes = 1) => {
+    const appender = await eventLog.openAppender();
+    const records = keys.map((key) => ({
+      ...partition(topic),
+      key,
+      headers: {},
+      value: randomBytes(bytes),
+    }));
+    await appender.append(records);
+    await appender.close();
+  };
+
+  for (const [name, value] of [
+    ["message.timestamp.type", "CreateTime"],
+    ["retention.ms", "604800000"],
+    ["retention.bytes", "1000000"],
+    ["cleanup.policy", "compact"],
+    ["unclean.leader.election.enable", "true"],
+  ] as const) {
+    test(`a topic that would lose records or tell other times is refused: ${name} is ${value}`, async () => {
+      const topic = `refused.${name}`;
+      const kept = [
+        { name: "message.timestamp.type", value: "LogAppendTime" },
+        { name: "retention.ms", value: "-1" },
+      ];
+      await bare.admin.createTopics({
+        topics: [
+          {
+            topic: bare.topicName(topic),
+            numPartitions: 1,
+            configEntries: [...kept.filter((entry) => entry.name !== name), { name, value }],
+          },
+        ],
+      });
+      await assert.rejects(eventLog.ensureTopics([{ topic, partitions: 1 }]), (error: Error) => {
+        assert.equal((error as { code?: string }).code, "topic-settings");
+        assert.match(error.message, new RegExp(`${name} is ${value} instead of`));
+        return true;
+      });
+    });
+  }
+
+  test("an append larger than the broker takes at once is appended in order", async () => {
+    await eventLog.ensureTopics([{ topic: "large", partitions: 1 }]);
+    const keys = Array.from({ length: 300 }, (_, n) => `${n}`);
+    await appendKeys("large", keys, 20_000);
+    const read = await eventLog.read(partition("large"), 0n, 1_000);
+    assert.deepEqual(
+      read.map(({ key }) => key),
+      keys,
+    );
+    assert.ok(read.every(({ value }) => value.length === 20_000));
+  });
+
+  test("a record that the topic cannot hold is refused for good", async () => {
+    await eventLog.ensureTopics([{ topic: "too-large", partitions: 1 }]);
+    await assert.rejects(appendKeys("too-large", ["a"], 3_000_000), {
+      code: "record-too-large",
+      retryable: false,
+    });
+    await appendKeys("too-large", ["b"]);
+    assert.equal((await eventLog.bounds(partition("too-large"))).next, 1n);
+  });
+
+  test("headers may have names that every object inherits", async () => {
+    await eventLog.ensureTopics([{ topic: "headers", partitions: 1 }]);
+    const headers = { constructor: "a", toString: "b", hasOwnProperty: "c", kind: "rd" };
+    const appender = await eventLog.openAppender();
+    await appender.append([{ ...partition("headers"), key: "k", headers, value: Buffer.from("v") }]);
+    const [read] = await eventLog.read(partition("headers"), 0n, 1);
+    assert.deepEqual(Object.entries(read!.headers).sort(), Object.entries(headers).sort());
+  });
+
+  test("after a trim a position is still compared with the record before it", async () => {
+    await eventLog.ensureTopics([{ topic: "marks", partitions: 1 }]);
+    await appendKeys("marks", ["a", "b", "c", "d"]);
+    const records = await eventLog.read(partition("marks"), 0n, 9);
+    const positions = new KafkaPartitions({ timeoutMs: 10_000 }, { connection: bare });
+    await eventLog.trim(partition("marks"), 3n);
+    assert.deepEqual(await eventLog.bounds(partition("marks")), { first: 3n, next: 4n });
+    const check = (mark: string, nextOffset: bigint) =>
+      checkPosition(positions, partition("marks"), { nextOffset, mark });
+    const [, b, c] = records;
+    assert.equal(await check(markAfter(bare.clusterId, c!), 3n), undefined);
+    const later = { ...c!, appendTimeMs: c!.appendTimeMs + 1 };
+    for (const [mark, offset, code] of [
+      [markAfter(bare.clusterId, later), 3n, "log-recreated"],
+      [markAfter(bare.clusterId, { ...c!, key: "x" }), 3n, "log-recreated"],
+      [markAfter("other-cluster", c!), 3n, "log-recreated"],
+      [markAfter(bare.clusterId, b!), 2n, "log-trimmed"],
+      [markAfter(bare.clusterId, c!), 5n, "log-truncated"],
+    ] as const) {
+      assert.equal((await check(mark, offset))?.code, code, `${mark} at ${offset}`);
+    }
+    await positions.close();
+  });
+
+  test("a record is read back quickly, and reading leaves no group behind", async (t) => {
+    await eventLog.ensureTopics([{ topic: "quick", partitions: 1 }]);
+    await appendKeys(
+      "quick",
+      Array.from({ length: 1_000 }, (_, n) => `${n}`),
+      500,
+    );
+    const positions = new KafkaPartitions({ timeoutMs: 10_000 }, { connection: bare });
+    const tookMs: number[] = [];
+    for (let n = 0n; n < 50n; n += 1n) {
+      const began = performance.now();
+      assert.equal((await positions.recordAt(partition("quick"), 20n * n))?.key, `${20n * n}`);
+      tookMs.push(performance.now() - began);
+    }
+    await positions.close();
+    const medianMs = tookMs.sort((a, b) => a - b)[25]!;
+    t.diagnostic(`median ${medianMs.toFixed(1)} ms`);
+    assert.ok(medianMs < 50, `${medianMs} ms`);
+    const { groups } = await bare.admin.listGroups();
+    assert.deepEqual(
+      groups.filter(({ groupId }) => groupId.includes("never")),
+      [],
+    );
+  });
+
+  test("a topic of a hundred partitions that is gone does not hold up others", async () => {
+    await eventLog.ensureTopics([
+      { topic: "gone", partitions: 100 },
+      { topic: "stays", partitions: 1 },
+    ]);
+    assert.equal((await eventLog.bounds({ topic: "gone", partition: 99 })).next, 0n);
+    await deleteTopic(bare, bare.topicName("gone"));
+    await assert.rejects(eventLog.bounds({ topic: "gone", partition: 99 }), {
+      code: "log-partition-missing",
+    });
+    await assert.rejects(appendKeys("gone", ["a"]), { code: "log-partition-missing" });
+    await appendKeys("stays", ["a"]);
+    assert.equal((await eventLog.bounds(partition("stays"))).next, 1n);
+    await eventLog.ensureTopics([{ topic: "stays", partitions: 1 }]);
+  });
 });
 
 /** A Kafka record is visible soon after it is sent: what can be late is the sending. */

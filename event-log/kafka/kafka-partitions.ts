@@ -63,10 +63,11 @@ export class KafkaPartitions implements PositionSource {
     return this.#leaders.withLeader(partition, async (leader) => {
       await leader.passAppendInFlight();
       const end = await leader.logEnd();
-      await this.#committed(leader, end);
+      const { first } = await this.#committed(leader, end);
       // The end was read first: what is appended between the two requests is later and does not count.
-      const found = await leader.firstAtOrAfter(Math.floor(appendTimeMs) + 1);
-      return found !== undefined && found < end ? found : end;
+      const found = (await leader.firstAtOrAfter(Math.floor(appendTimeMs) + 1)) ?? end;
+      if (found < first) return first;
+      return found < end ? found : end;
     });
   }
 
@@ -83,9 +84,12 @@ export class KafkaPartitions implements PositionSource {
     return this.#leaders.close();
   }
 
-  async #committed(leader: LeaderRequests, end: bigint): Promise<void> {
+  /** Waits until the replicas have what lies below `end`; returns what consumers see then. */
+  async #committed(leader: LeaderRequests, end: bigint): Promise<PartitionBounds> {
     const deadline = performance.now() + this.#timeoutMs;
-    while ((await leader.ends()).next < end) {
+    for (;;) {
+      const bounds = boundsOf(await leader.ends());
+      if (bounds.next >= end) return bounds;
       if (performance.now() > deadline) {
         throw new GridrootError("log-unavailable", "replicas lag behind their leader", { retryable: true });
       }

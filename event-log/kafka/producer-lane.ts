@@ -15,7 +15,7 @@ const NO_RETRY = { retries: 0 };
 /** Pause before a request is sent again, ms; it doubles up to the second figure. */
 const PAUSE_MS = [20, 500] as const;
 
-/** Time for connecting, after which another broker of the list is tried, ms. */
+/** Time for connecting, after which another broker of the list is tried, with twice the time, ms. */
 const CONNECT_MS = 1_500;
 
 /** Time that closing waits for the brokers, ms. */
@@ -67,12 +67,14 @@ export class ProducerLane {
 
   async #sendSurely(request: ProduceRequest, deadline: number): Promise<void> {
     let misses = 0;
+    let connectMs = CONNECT_MS;
     for (let pauseMs: number = PAUSE_MS[0]; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MS[1])) {
       try {
-        await this.#sendOnce(request, deadline);
+        await this.#sendOnce(request, connectMs, deadline);
         return;
       } catch (cause) {
         this.#discard();
+        connectMs *= 2;
         // Fresh metadata says it a second time: the partition is not one that was made a moment ago.
         if (isMissing(cause)) misses += 1;
         if (misses > 1) {
@@ -92,9 +94,9 @@ export class ProducerLane {
     }
   }
 
-  async #sendOnce(request: ProduceRequest, deadline: number): Promise<void> {
+  async #sendOnce(request: ProduceRequest, connectWithinMs: number, deadline: number): Promise<void> {
     this.#open ??= this.#connect();
-    const connectMs = Math.min(CONNECT_MS, deadline - performance.now());
+    const connectMs = Math.min(connectWithinMs, deadline - performance.now());
     const { producer } = await within(connectMs, this.#open);
     const answerMs = Math.ceil(deadline - performance.now());
     const confirmed = await within(

@@ -46,7 +46,8 @@ export async function ask(
   search: Record<string, string> = {},
   body?: string,
 ): Promise<unknown> {
-  const response = await fetch(`${url}${path}?${new URLSearchParams({ org, ...search })}`, {
+  const query = new URLSearchParams({ org, ...search }).toString();
+  const response = await fetch(`${url}${path}?${query}`, {
     method,
     headers: { authorization: `Token ${token}` },
     ...(body === undefined ? {} : { body }),

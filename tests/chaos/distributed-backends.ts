@@ -38,6 +38,8 @@ export async function distributedBackends(folder: string): Promise<Backends> {
       GRIDROOT_KAFKA_BROKERS: kafka.bootstrap.join(","),
       GRIDROOT_KAFKA_REPLICATION: "3",
       GRIDROOT_KAFKA_MIN_INSYNC_REPLICAS: "2",
+      // A dead recorder's partitions wait as long for the next one: above every pause, and no longer than needed.
+      GRIDROOT_KAFKA_SESSION_TIMEOUT_MS: "10000",
       GRIDROOT_INFLUX_URL: influxdb.url,
       GRIDROOT_INFLUX_ORG: influxdb.org,
       GRIDROOT_INFLUX_TOKEN: influxdb.token,

@@ -17,6 +17,11 @@ const UP_WITHIN_MS = 60_000;
 const RECOVERED_WITHIN_MS = 120_000;
 const POLL_MS = 50;
 
+export interface ExecutionOptions {
+  /** Factor on every bound: 1 on a machine that does nothing else. */
+  readonly patience: number;
+}
+
 export interface ExecutionDependencies {
   readonly targets: readonly Target[];
   readonly monitor: Monitor;
@@ -29,12 +34,14 @@ export interface ExecutionDependencies {
  * Rejects with `target-lost` or `not-recovered`, naming who did not come back, and strikes nobody any more.
  */
 export class Execution {
+  readonly #patience: number;
   readonly #dependencies: ExecutionDependencies;
   readonly #startedMs = performance.now();
   readonly #struck: Struck[] = [];
   #unreported: Struck[] = [];
 
-  constructor(dependencies: ExecutionDependencies) {
+  constructor(options: ExecutionOptions, dependencies: ExecutionDependencies) {
+    this.#patience = options.patience;
     this.#dependencies = dependencies;
   }
 
@@ -55,7 +62,8 @@ export class Execution {
   /** Waits until the pipeline carries the load, and reports the faults that were not reported yet. */
   async awaitRecovery(): Promise<void> {
     const longestMs = Math.max(0, ...this.#unreported.map(({ forMs }) => forMs));
-    const recoveredMs = await this.#dependencies.monitor.recovered(Math.max(RECOVERED_WITHIN_MS, longestMs));
+    const withinMs = Math.max(RECOVERED_WITHIN_MS * this.#patience, longestMs);
+    const recoveredMs = await this.#dependencies.monitor.recovered(withinMs);
     for (const fault of this.#unreported) this.#report(fault, recoveredMs);
     this.#unreported = [];
   }
@@ -69,7 +77,7 @@ export class Execution {
         if (target === undefined) throw new GridrootError("target-unknown", `there is no ${fault.target}`);
         const atMs = performance.now();
         await target.strike(fault);
-        await up(target);
+        await up(target, UP_WITHIN_MS * this.#patience);
         return { ...fault, number: first + index, atMs, upMs: performance.now() };
       }),
     );
@@ -86,14 +94,11 @@ export class Execution {
   }
 }
 
-async function up(target: Target): Promise<void> {
-  const endMs = performance.now() + UP_WITHIN_MS;
+async function up(target: Target, withinMs: number): Promise<void> {
+  const endMs = performance.now() + withinMs;
   while (!(await target.isUp())) {
     if (performance.now() > endMs) {
-      throw new GridrootError(
-        "target-lost",
-        `${target.spec.name} did not come back within ${UP_WITHIN_MS} ms`,
-      );
+      throw new GridrootError("target-lost", `${target.spec.name} did not come back within ${withinMs} ms`);
     }
     await delay(POLL_MS);
   }

@@ -9,7 +9,7 @@ import type { Outage } from "./plan.ts";
 
 const USAGE =
   "usage: npm run test:chaos -- pipeline [--profile embedded|distributed] [--faults 100] [--seed N] " +
-  "[--outage influxdb:180]... [--readings-per-s 2000] [--keep]";
+  "[--outage influxdb:180]... [--readings-per-s 2000] [--patience 1] [--keep]";
 
 const PROFILES: Readonly<Record<string, Pick<ChaosDependencies, "prepare" | "stores">>> = {
   embedded: { prepare: () => Promise.resolve(embeddedBackends()), stores: ["postgres"] },
@@ -30,6 +30,7 @@ function readArguments(): ChaosOptions {
       seed: { type: "string", default: String(Math.floor(Math.random() * 1_000_000)) },
       outage: { type: "string", multiple: true, default: [] },
       "readings-per-s": { type: "string", default: "2000" },
+      patience: { type: "string", default: "1" },
       keep: { type: "boolean", default: false },
     },
   });
@@ -39,6 +40,7 @@ function readArguments(): ChaosOptions {
     ...{ profile, seed, keep },
     faults: wholeNumber(values.faults),
     readingsPerS: wholeNumber(values["readings-per-s"]),
+    patience: wholeNumber(values.patience),
     outages: values.outage.map(readOutage),
   };
 }

@@ -18,6 +18,8 @@ export interface ChaosOptions {
   readonly outages: readonly Outage[];
   /** Load to be offered, readings a second; a run that did not reach it fails. */
   readonly readingsPerS: number;
+  /** Factor on every bound of time. */
+  readonly patience: number;
   /** Whether data and logs stay where they are. */
   readonly keep: boolean;
 }
@@ -94,7 +96,7 @@ class Run {
     this.#load = new Load({ fleet, host: context.settings.mqttHost, port: context.settings.mqttPort });
     const regions = context.grid.regions.map(({ name }) => name);
     this.#monitor = new Monitor({ regions, start: fleet.start }, { machine, load: this.#load });
-    this.#execution = new Execution({ targets, monitor: this.#monitor, print: dependencies.print });
+    this.#execution = new Execution(options, { targets, monitor: this.#monitor, print: dependencies.print });
   }
 
   async judge(startedMs: number): Promise<ChaosReport> {
@@ -106,7 +108,9 @@ class Run {
     const end = await this.#load.finish();
     const { readingsTaken, runningMs } = this.#load.figures();
     const readingsPerS = readingsTaken / (runningMs / 1000);
-    await this.#noting(() => within(SETTLED_WITHIN_MS, "settled", this.#settled(end)));
+    await this.#noting(() =>
+      within(SETTLED_WITHIN_MS * this.#options.patience, "settled", this.#settled(end)),
+    );
     await this.#monitor.stop();
     const { machine, fleet } = this.#deployment;
     const readings = await countReadings(await machine.process.timeSeries(), this.#load, end);
@@ -142,7 +146,7 @@ class Run {
     const targets = this.#deployment.targets.map(({ spec }) => spec);
     const plan = drawPlan({ seed, faults, targets, outages });
     await this.#noting(async () => {
-      await this.#monitor.recovered(STEADY_WITHIN_MS);
+      await this.#monitor.recovered(STEADY_WITHIN_MS * this.#options.patience);
       await this.#execution.carryOut(plan);
     });
   }

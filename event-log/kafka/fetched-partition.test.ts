@@ -162,6 +162,19 @@ test("records are delivered up to a hole, and a hole that stays is refused", asy
   reader.close();
 });
 
+test("a long fetch is delivered in batches of bounded length, and fetching waits for the last of them", async () => {
+  const log = new RecordsOfOneLog(12_000, 0);
+  const { partition, reader, fetches } = await opened(log);
+  const next = reader.next();
+  partition.offer(log.messages(...Array.from({ length: 11_996 }, (_, n) => n + 4)));
+  const sizes = [await next, await reader.next(), await reader.next()].map((one) => offsetsOf(one).length);
+  assert.deepEqual(sizes, [5_000, 5_000, 1_995]);
+  assert.equal(fetches.at, undefined);
+  void reader.next();
+  assert.equal(fetches.at, 11_999n);
+  reader.close();
+});
+
 test("where nothing was consumed yet, a log whose oldest record is another one is begun anew", async () => {
   const log = new RecordsOfOneLog(9, 0);
   const fetches = new Fetches();

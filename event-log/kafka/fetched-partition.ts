@@ -20,6 +20,9 @@ export interface FetchingDependencies {
   readonly log: Logger;
 }
 
+/** Limits of what a handler gets at a time: records, and bytes of their values. At least one record is always given. */
+const BATCH_RECORDS = 5_000;
+const BATCH_BYTES = 1_048_576;
 /** An idle partition is compared with the log this often, ms. */
 const RECHECK_MS = 5_000;
 /** A fetch that should be answered at once is, within this time, or the log no longer holds the offset, ms. */
@@ -83,6 +86,8 @@ class FetchedReader implements PartitionReader {
   #nextOffset: bigint;
   /** Of the record before the position; undefined before the first one. */
   #mark: string | undefined;
+  /** Fetched and not delivered yet. */
+  #rest: readonly LogRecord[] = [];
   /** Offset with which what is fetched has to begin, while somebody waits for it. */
   #expected: bigint | undefined;
   /** Fetches in a row that began elsewhere than asked. */
@@ -102,6 +107,7 @@ class FetchedReader implements PartitionReader {
   }
 
   async next(): Promise<Reading | undefined> {
+    if (this.#rest.length > 0 && !this.#closing.signal.aborted) return { records: this.#passed(this.#rest) };
     for (let compared = false; ; compared = true) {
       const outcome = await this.#fetch(compared);
       if (outcome === "closed") return undefined;
@@ -168,13 +174,15 @@ class FetchedReader implements PartitionReader {
     this.#settle(outcome);
   }
 
-  /** Moves the position behind records that are about to be delivered. */
+  /** What of the records is delivered now; the position moves behind it, the rest waits. */
   #passed(records: readonly LogRecord[]): readonly LogRecord[] {
-    const last = records.at(-1)!;
+    const count = batchLength(records);
+    const last = records[count - 1]!;
     this.#strays = 0;
     this.#nextOffset = last.offset + 1n;
     this.#mark = markAfter(this.#dependencies.positions.clusterId, last);
-    return records;
+    this.#rest = records.slice(count);
+    return records.slice(0, count);
   }
 
   /** Compares the position with the log, trying again while the log cannot be read. */
@@ -205,6 +213,16 @@ async function mismatchOf(
   // Nothing has been consumed yet that could be missed: begin anew with what is the oldest record now.
   if (first !== nextOffset) throw new GridrootError("log-moved", "the oldest record is another one by now");
   return undefined;
+}
+
+/** How many of the records one batch takes. */
+function batchLength(records: readonly LogRecord[]): number {
+  let bytes = 0;
+  for (const [index, { value }] of records.entries()) {
+    bytes += value.byteLength;
+    if (index > 0 && (index === BATCH_RECORDS || bytes > BATCH_BYTES)) return index;
+  }
+  return records.length;
 }
 
 /** The records up to the first offset that is missing. */

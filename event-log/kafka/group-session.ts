@@ -31,8 +31,8 @@ export interface SessionEvents {
 
 /** How long a fetch waits for records, and so how long a partition waits at most to be fetched again, ms. */
 const FETCH_WAIT_MS = 100;
-/** Bytes that one fetch asks of one broker. */
-const FETCH_BYTES = 16_777_216;
+/** Bytes that one fetch asks of one broker, as the log stores them. */
+const FETCH_BYTES = 4_194_304;
 /** Leaders move within some 10 s; kafkajs pauses longer and longer, up to 1 s. */
 const RETRY = { initialRetryTime: 100, maxRetryTime: 1_000, retries: 16 };
 /** Time to leave the group in order, ms. */

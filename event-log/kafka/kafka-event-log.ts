@@ -43,7 +43,7 @@ export interface KafkaEventLogOptions {
   readonly heartbeatMs?: number;
   /** Time that the members of a group have to let go of their partitions, ms. Default 60000. */
   readonly rebalanceTimeoutMs?: number;
-  /** Most bytes of one partition that a fetch of a consumer brings, compressed. Default 1 MiB. */
+  /** Most bytes of one partition that a fetch of a consumer brings, compressed. Default 256 KiB. */
   readonly maxPartitionBytes?: number;
   /** Pause before a partition is assigned anew to a handler that rejected, ms. Default 1000. */
   readonly retryPauseMs?: number;
@@ -62,7 +62,7 @@ const DEFAULTS = {
   sessionTimeoutMs: 45_000,
   heartbeatMs: 3_000,
   rebalanceTimeoutMs: 60_000,
-  maxPartitionBytes: 1_048_576,
+  maxPartitionBytes: 262_144,
   retryPauseMs: 1_000,
 };
 

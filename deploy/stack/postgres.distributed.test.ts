@@ -11,7 +11,7 @@ import { serversOn } from "./processes.ts";
 import { VERSIONS } from "./versions.ts";
 
 // As private as temporary folders are: the server's own user has to get in all the same.
-const folder = await mkdtemp(join(tmpdir(), "gridroot-test-postgres-"));
+const folder = await mkdtemp(join(tmpdir(), "gridroot-test-debian-postgres-"));
 await chmod(folder, 0o700);
 let primary: Awaited<ReturnType<typeof startPostgres>>;
 

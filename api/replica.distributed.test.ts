@@ -202,6 +202,12 @@ test("a replica that is killed under load fails no request, and is used again on
 
 test("a replica that hangs holds a request no longer than its limit, and later ones not at all", async () => {
   await used();
+  const replicaOfAnyAge = new ReplicaReads(
+    { lagMaxMs: 3_600_000 },
+    { primary: pool, replica: open(replica.url), log, metrics: new Registry() },
+  );
+  await replicaOfAnyAge.start();
+  await until("it is used as well", () => replicaOfAnyAge.state.used);
   replica.pause();
   try {
     const began = performance.now();
@@ -209,8 +215,10 @@ test("a replica that hangs holds a request no longer than its limit, and later o
     assert.ok(performance.now() - began < 7_000);
     await until("the replica is given up", () => !reads.state.used);
     assert.deepEqual(await answeredBy("/api/v1/batches"), ["primary"]);
+    await until("it is given up however old it may be", () => !replicaOfAnyAge.state.used);
   } finally {
     replica.resume();
+    await replicaOfAnyAge.stop();
   }
   await used();
 });

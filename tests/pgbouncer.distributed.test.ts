@@ -137,18 +137,18 @@ test("several clients migrate at the same time, and each schema is made once", a
   assert.ok(rows.length >= 4);
 });
 
-test("meters are registered, found, and held by one session at a time", async () => {
+test("meters are registered, found, and held by one session at a time", async (t) => {
   await it.commission(METERS);
   const db = limitStatements(pooled("ingest"), 5_000);
   assert.equal((await findMeter(db, "m1"))?.region, REGION.name);
   const heard: (string | undefined)[] = [];
   const listener = await listen(server.url, SESSION_CHANNEL, (payload) => heard.push(payload));
+  t.after(() => listener.stop());
   const [first] = await claimSessions(db, "worker-1", ["m1"]);
   const [second] = await claimSessions(db, "worker-2", ["m1"]);
   assert.equal(second!.generation, first!.generation + 1n);
   assert.deepEqual(await findSessions(db, ["m1"]), [second]);
   await until("the take-over is announced", () => heard.includes(`m1 ${second!.generation} worker-2`));
-  await listener.stop();
 });
 
 test("readings are flushed and sealed, by two aggregators and every client on two connections", async () => {
@@ -204,19 +204,19 @@ test("nobody has left anything in the sessions that all share", async () => {
     assert.deepEqual(state, { set: null, prepared: 0, cursors: 0, channels: 0, temporary: 0, locks: 0 });
 });
 
-test("the server killed behind the pooler costs a wait, and everything goes on", async () => {
+test("the server killed behind the pooler costs a wait, and everything goes on", async (t) => {
   const sealed = (await it.batches()).length;
   await it.publish(report(sealed + 1, 10_000));
   const series = await PostgresTimeSeries.open(
     { connectionString: bouncer.url, statementTimeoutMs: 2_000 },
     { log: silent },
   );
+  t.after(() => series.close());
   const read = () => series.readings("m1", { from: 0, to: 1 }, 1);
   await server.kill();
   await assert.rejects(read(), { code: "series-unavailable", retryable: true });
   await server.start();
   await until("the series answers again", () => succeeds(read()), 20_000);
-  await series.close();
   await it.untilSealed(sealed + 1);
   const publish = () => succeeds(it.publish(report(sealed + 2, 20_000)));
   await until("the log takes readings again", publish, 20_000);

@@ -324,6 +324,26 @@ describe("members of a Kafka group, one broker", () => {
     }
   });
 
+  test("a member that hears nothing of the cluster gives everything up by itself, and goes on once it does", async () => {
+    const eventLog = await cluster.open();
+    await eventLog.ensureTopics([{ topic: "unheard", partitions: 2 }]);
+    await fill(eventLog, "unheard", 2, 10);
+    const consumer = await new RecordingConsumer().join(eventLog, "unheard", ["unheard"]);
+    await until("all is read", () => consumer.group.count() === 20);
+    const [broker] = cluster.brokers;
+    broker!.pause();
+    try {
+      await until("it holds nothing", () => consumer.owned.size === 0);
+    } finally {
+      broker!.resume();
+    }
+    await until("it holds both again", () => consumer.owned.size === 2, PATIENCE_MS);
+    await fill(eventLog, "unheard", 2, 10);
+    await until("it reads on", () => consumer.group.count() === 40);
+    assert.deepEqual(consumer.group.breaches, []);
+    await consumer.member.stop();
+  });
+
   test("the broker is killed and started again: consumers go on, nothing is skipped", async () => {
     const [one, other] = [await cluster.open(), await cluster.open()];
     await one.ensureTopics([{ topic: "killed", partitions: 4 }]);

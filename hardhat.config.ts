@@ -40,6 +40,8 @@ export default defineConfig({
   solidity: {
     compilers: [release],
     overrides: Object.fromEntries(testFiles.map((file) => [`contracts/test/${file}`, tests])),
+    // Governance of a deployment: who may call what, after which delay.
+    npmFilesToBuild: ["@openzeppelin/contracts/access/manager/AccessManager.sol"],
   },
   paths: {
     sources: "contracts/src",

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {Eip712Domain} from "./Eip712Domain.sol";
 import {ICreditToken} from "./ICreditToken.sol";
 
 /// @title The credit token over the ledger's accounts
-/// @dev A balance shares one storage slot with what the account was minted in its home region, so that a claim
-/// writes one slot per account.
-abstract contract CreditToken is ICreditToken {
+/// @dev Owns `_accounts` and `allowance`. A balance shares one storage slot with what the account was minted in its
+/// home region, so that a claim writes one slot per account.
+abstract contract CreditToken is ICreditToken, Eip712Domain {
     /// @dev 192 of 256 bits. Balances fit: 256 regions mint at most 2^64 Wh each.
     struct Account {
         uint96 balanceWh;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
-import {ISettlement} from "../src/ISettlement.sol";
+import {ISettlementTypes} from "../src/ISettlementTypes.sol";
 import {SettlementTest} from "./SettlementFixture.sol";
 import {SumTree} from "./SumTree.sol";
 
@@ -28,10 +28,10 @@ contract AgreementTest is SettlementTest {
     /// @dev The contract computes the whole tree: all leaves are given, and no node. Debits equal credits, so that
     /// nothing is minted.
     function addRoot(uint64 count) private {
-        ISettlement.Leaf[] memory leaves = leavesOf(new uint64[](count));
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(new uint64[](count));
         for (uint64 i = 0; i < count; i++) leaves[i].creditWh = leaves[i].debitWh = count * 1000 + i;
-        ISettlement.Record memory record = postLeaves(WIDE_REGION, 1, leaves);
-        ledger.claimBatch(WIDE_REGION, record, leaves, new ISettlement.Node[](0));
+        ISettlementTypes.Record memory record = postLeaves(WIDE_REGION, 1, leaves);
+        ledger.claimBatch(WIDE_REGION, record, leaves, new ISettlementTypes.Node[](0));
         digest = keccak256(abi.encodePacked(digest, record.root));
     }
 }

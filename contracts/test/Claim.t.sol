@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {IClaims} from "../src/IClaims.sol";
 import {ISettlement} from "../src/ISettlement.sol";
+import {ISettlementTypes} from "../src/ISettlementTypes.sol";
 import {SettlementTest} from "./SettlementFixture.sol";
 import {SumTree} from "./SumTree.sol";
 
@@ -11,9 +13,9 @@ contract ClaimTest is SettlementTest {
 
     function testFuzz_EveryLeafOfATreeOfAnySizeIsProvenAndMintedOnce(uint256 seed, uint256 count) public {
         count = 1 + (count % 24);
-        ISettlement.Leaf[] memory leaves = leavesOf(creditsFrom(seed, count));
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(creditsFrom(seed, count));
         SumTree.Tree memory tree = SumTree.build(leaves);
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
         for (uint256 i = 0; i < count; i++) {
             vm.assertTrue(ledger.verify(REGION, record, leaves[i], tree.proof(i)));
             for (uint256 repetition = 0; repetition < 2; repetition++) {
@@ -28,9 +30,12 @@ contract ClaimTest is SettlementTest {
     function testFuzz_AnySubsetIsProvenByOneMultiproof(uint256 seed, uint256 count, uint256 chosen) public {
         count = 1 + (count % 24);
         chosen = chosen % (1 << count) == 0 ? 1 : chosen % (1 << count);
-        ISettlement.Leaf[] memory leaves = leavesOf(creditsFrom(seed, count));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        (ISettlement.Leaf[] memory subset, ISettlement.Node[] memory proof) = subsetOf(leaves, chosen);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(creditsFrom(seed, count));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        (ISettlementTypes.Leaf[] memory subset, ISettlementTypes.Node[] memory proof) = subsetOf(
+            leaves,
+            chosen
+        );
         ledger.claimBatch(REGION, record, subset, proof);
         for (uint256 i = 0; i < count; i++) {
             uint256 expectedWh = (chosen >> i) & 1 == 1 ? leaves[i].creditWh : 0;
@@ -39,122 +44,122 @@ contract ClaimTest is SettlementTest {
     }
 
     function testFuzz_AFlippedBitAnywhereInAClaimIsRefused(uint256 seed, uint256 bit) public {
-        ISettlement.Leaf[] memory leaves = leavesOf(creditsFrom(seed, 11));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(seed % 11);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(creditsFrom(seed, 11));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(seed % 11);
         bytes memory arguments = abi.encode(REGION, record, leaves[seed % 11], proof);
         bit %= arguments.length * 8;
         arguments[bit / 8] ^= bytes1(uint8(1 << (bit % 8)));
-        (bool accepted, ) = address(ledger).call(bytes.concat(ISettlement.claim.selector, arguments));
+        (bool accepted, ) = address(ledger).call(bytes.concat(IClaims.claim.selector, arguments));
         vm.assertFalse(accepted, "the altered claim");
         vm.assertEq(ledger.totalSupply(), 0);
         arguments[bit / 8] ^= bytes1(uint8(1 << (bit % 8)));
-        (accepted, ) = address(ledger).call(bytes.concat(ISettlement.claim.selector, arguments));
+        (accepted, ) = address(ledger).call(bytes.concat(IClaims.claim.selector, arguments));
         vm.assertTrue(accepted, "the honest claim");
     }
 
     function testFuzz_AFlippedBitAnywhereInABatchClaimIsRefused(uint256 seed, uint256 bit) public {
-        ISettlement.Leaf[] memory leaves = leavesOf(creditsFrom(seed, 9));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        (ISettlement.Leaf[] memory subset, ISettlement.Node[] memory proof) = subsetOf(
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(creditsFrom(seed, 9));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        (ISettlementTypes.Leaf[] memory subset, ISettlementTypes.Node[] memory proof) = subsetOf(
             leaves,
             1 + (seed % 511)
         );
         bytes memory arguments = abi.encode(REGION, record, subset, proof);
         bit %= arguments.length * 8;
         arguments[bit / 8] ^= bytes1(uint8(1 << (bit % 8)));
-        (bool accepted, ) = address(ledger).call(bytes.concat(ISettlement.claimBatch.selector, arguments));
+        (bool accepted, ) = address(ledger).call(bytes.concat(IClaims.claimBatch.selector, arguments));
         vm.assertFalse(accepted, "the altered claim");
         vm.assertEq(ledger.totalSupply(), 0);
         arguments[bit / 8] ^= bytes1(uint8(1 << (bit % 8)));
-        (accepted, ) = address(ledger).call(bytes.concat(ISettlement.claimBatch.selector, arguments));
+        (accepted, ) = address(ledger).call(bytes.concat(IClaims.claimBatch.selector, arguments));
         vm.assertTrue(accepted, "the honest claim");
     }
 
     function testFuzz_AProofOfAnotherLengthIsRefused(uint256 count, uint256 index) public {
         count = 2 + (count % 23);
         index %= count;
-        ISettlement.Leaf[] memory leaves = leavesOf(creditsFrom(count, count));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(index);
-        ISettlement.Node[] memory longer = new ISettlement.Node[](proof.length + 1);
-        ISettlement.Node[] memory shorter = new ISettlement.Node[](proof.length - 1);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(creditsFrom(count, count));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(index);
+        ISettlementTypes.Node[] memory longer = new ISettlementTypes.Node[](proof.length + 1);
+        ISettlementTypes.Node[] memory shorter = new ISettlementTypes.Node[](proof.length - 1);
         for (uint256 i = 0; i < proof.length; i++) {
             longer[i] = proof[i];
             if (i < shorter.length) shorter[i] = proof[i];
         }
         vm.assertFalse(ledger.verify(REGION, record, leaves[index], longer));
         vm.assertFalse(ledger.verify(REGION, record, leaves[index], shorter));
-        ISettlement.Leaf[] memory one = new ISettlement.Leaf[](1);
+        ISettlementTypes.Leaf[] memory one = new ISettlementTypes.Leaf[](1);
         one[0] = leaves[index];
         refuseBatch(record, one, longer);
         refuseBatch(record, one, shorter);
     }
 
     function test_AnEmptyBatchIsRefused() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory rootOnly = new ISettlement.Node[](1);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory rootOnly = new ISettlementTypes.Node[](1);
         rootOnly[0] = SumTree.build(leaves).root();
-        refuseBatch(record, new ISettlement.Leaf[](0), rootOnly);
-        refuseBatch(record, new ISettlement.Leaf[](0), new ISettlement.Node[](0));
+        refuseBatch(record, new ISettlementTypes.Leaf[](0), rootOnly);
+        refuseBatch(record, new ISettlementTypes.Leaf[](0), new ISettlementTypes.Node[](0));
     }
 
     function test_ALeafTwiceOrOutOfOrderIsRefused() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(2);
-        ISettlement.Leaf[] memory pair = new ISettlement.Leaf[](2);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(2);
+        ISettlementTypes.Leaf[] memory pair = new ISettlementTypes.Leaf[](2);
         (pair[0], pair[1]) = (leaves[1], leaves[0]);
         refuseBatch(record, pair, proof);
         (pair[0], pair[1]) = (leaves[0], leaves[0]);
         refuseBatch(record, pair, proof);
         (pair[0], pair[1]) = (leaves[0], leaves[1]);
-        proof = new ISettlement.Node[](1);
+        proof = new ISettlementTypes.Node[](1);
         proof[0] = SumTree.build(leaves).levels[0][2];
         ledger.claimBatch(REGION, record, pair, proof);
     }
 
     /// @dev A verifier that takes an index twice climbs two paths to the top, and looks at one of them only.
     function test_AForgedLeafBesideAnHonestOneIsRefused() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory honest = SumTree.build(leaves).proof(0);
-        ISettlement.Leaf[] memory pair = new ISettlement.Leaf[](2);
-        (pair[0], pair[1]) = (leaves[0], ISettlement.Leaf(0, address(0xbad), 2, 0));
-        ISettlement.Node[] memory twice = new ISettlement.Node[](2 * honest.length);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory honest = SumTree.build(leaves).proof(0);
+        ISettlementTypes.Leaf[] memory pair = new ISettlementTypes.Leaf[](2);
+        (pair[0], pair[1]) = (leaves[0], ISettlementTypes.Leaf(0, address(0xbad), 2, 0));
+        ISettlementTypes.Node[] memory twice = new ISettlementTypes.Node[](2 * honest.length);
         for (uint256 i = 0; i < twice.length; i++) twice[i] = honest[i / 2];
         refuseBatch(record, pair, twice);
     }
 
     function test_ALeafBeyondTheTreeIsRefused() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(2);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(2);
         leaves[2].index = 3;
         vm.assertFalse(ledger.verify(REGION, record, leaves[2], proof));
-        ISettlement.Leaf[] memory one = new ISettlement.Leaf[](1);
+        ISettlementTypes.Leaf[] memory one = new ISettlementTypes.Leaf[](1);
         one[0] = leaves[2];
         refuseBatch(record, one, proof);
     }
 
     /// @dev The authorities sign a root over leaves that add up to more than the total they sign.
     function test_LeavesThatDoNotAddUpToTheSignedTotalCannotBeClaimed() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
-        ISettlement.Settlement memory settlement = settlementOf(REGION, 1, leaves);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
+        ISettlementTypes.Settlement memory settlement = settlementOf(REGION, 1, leaves);
         settlement.cumulativeCreditWh = 5;
         settlement.intervalCreditWh = 5;
-        ledger.post(settlement, signaturesOf(settlement, THRESHOLD));
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(0);
-        ISettlement.Record memory record = recordOf(settlement);
-        vm.expectRevert(ISettlement.InvalidProof.selector);
+        post(settlement, signaturesOf(settlement, THRESHOLD));
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(0);
+        ISettlementTypes.Record memory record = recordOf(settlement);
+        vm.expectRevert(IClaims.InvalidProof.selector);
         ledger.claim(REGION, record, leaves[0], proof);
     }
 
     function test_SumsBeyond64BitsAreRefused() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(0);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(1, 2, 3));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(0);
         proof[0].sumWh = type(uint64).max;
         vm.assertFalse(ledger.verify(REGION, record, leaves[0], proof));
     }
@@ -163,7 +168,7 @@ contract ClaimTest is SettlementTest {
         first = first % CAP_WH;
         rise = rise % CAP_WH;
         debit = debit % (2 * CAP_WH);
-        ISettlement.Leaf[] memory leaves = leavesOf(list(first, 0, 0));
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(first, 0, 0));
         claimFirst(postLeaves(REGION, 1, leaves), leaves);
         leaves[0].creditWh = first + rise;
         leaves[0].debitWh = debit;
@@ -173,8 +178,8 @@ contract ClaimTest is SettlementTest {
     }
 
     function test_AClaimThatMintsNothingNeitherRevertsNorEmits() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
         claimFirst(record, leaves);
         vm.recordLogs();
         claimFirst(record, leaves);
@@ -182,20 +187,20 @@ contract ClaimTest is SettlementTest {
     }
 
     function test_ABatchIsNotSpoiledByAClaimBeforeIt() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
         claimFirst(record, leaves);
-        ledger.claimBatch(REGION, record, leaves, new ISettlement.Node[](0));
+        ledger.claimBatch(REGION, record, leaves, new ISettlementTypes.Node[](0));
         vm.assertEq(ledger.totalSupply(), 18);
     }
 
     /// @dev Others claimed from a later record, so that more is minted than this record's total.
     function test_AnOlderRecordStaysGoodAfterClaimsFromALaterOne() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
-        ISettlement.Leaf[] memory later = leavesOf(list(5, 600, 700));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Record memory laterRecord = postLeaves(REGION, 1, later);
-        (ISettlement.Leaf[] memory subset, ISettlement.Node[] memory proof) = subsetOf(later, 6);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
+        ISettlementTypes.Leaf[] memory later = leavesOf(list(5, 600, 700));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Record memory laterRecord = postLeaves(REGION, 1, later);
+        (ISettlementTypes.Leaf[] memory subset, ISettlementTypes.Node[] memory proof) = subsetOf(later, 6);
         ledger.claimBatch(REGION, laterRecord, subset, proof);
         claimFirst(record, leaves);
         vm.assertEq(ledger.balanceOf(leaves[0].account), 5);
@@ -203,28 +208,28 @@ contract ClaimTest is SettlementTest {
 
     /// @dev Two roots whose sums are right, but whose accounts' credits fell: only dishonest authorities sign that.
     function test_NeverIsMoreMintedThanWasAttested() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(100, 0, 0));
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(100, 0, 0));
         claimFirst(postLeaves(REGION, 1, leaves), leaves);
-        ISettlement.Leaf[] memory moved = leavesOf(list(0, 100, 0));
-        ISettlement.Record memory record = postLeaves(REGION, 1, moved);
-        ISettlement.Node[] memory proof = SumTree.build(moved).proof(1);
-        vm.expectRevert(ISettlement.MintedAboveTotal.selector);
+        ISettlementTypes.Leaf[] memory moved = leavesOf(list(0, 100, 0));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, moved);
+        ISettlementTypes.Node[] memory proof = SumTree.build(moved).proof(1);
+        vm.expectRevert(IClaims.MintedAboveTotal.selector);
         ledger.claim(REGION, record, moved[1], proof);
     }
 
     function test_TheZeroAddressIsNotMintedTo() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
         leaves[0].account = address(0);
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(0);
-        vm.expectRevert(ISettlement.ZeroAccount.selector);
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(0);
+        vm.expectRevert(IClaims.ZeroAccount.selector);
         ledger.claim(REGION, record, leaves[0], proof);
     }
 
     function test_ARecordCountsInItsOwnRegionOnly() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(0);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(0);
         vm.expectRevert(ISettlement.UnknownRecord.selector);
         ledger.claim(OTHER_REGION, record, leaves[0], proof);
         vm.expectRevert(ISettlement.UnknownRecord.selector);
@@ -232,10 +237,10 @@ contract ClaimTest is SettlementTest {
     }
 
     function test_AnAccountEarnsInSeveralRegions() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
-        ISettlement.Leaf[] memory others = leavesOf(list(50, 60, 70));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Record memory otherRecord = postLeaves(OTHER_REGION, 1, others);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
+        ISettlementTypes.Leaf[] memory others = leavesOf(list(50, 60, 70));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Record memory otherRecord = postLeaves(OTHER_REGION, 1, others);
         for (uint256 repetition = 0; repetition < 2; repetition++) {
             claimFirst(record, leaves);
             ledger.claim(OTHER_REGION, otherRecord, others[0], SumTree.build(others).proof(0));
@@ -247,35 +252,38 @@ contract ClaimTest is SettlementTest {
     }
 
     function test_AMintEmitsTransferAndClaim() public {
-        ISettlement.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(0);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(5, 6, 7));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(0);
         vm.expectEmit(true, true, true, true, address(ledger));
-        emit ISettlement.Claimed(REGION, leaves[0].account, record.interval, 5, 5);
+        emit IClaims.Claimed(REGION, leaves[0].account, record.interval, 5, 5);
         ledger.claim(REGION, record, leaves[0], proof);
     }
 
-    function claimFirst(ISettlement.Record memory record, ISettlement.Leaf[] memory leaves) private {
+    function claimFirst(
+        ISettlementTypes.Record memory record,
+        ISettlementTypes.Leaf[] memory leaves
+    ) private {
         ledger.claim(REGION, record, leaves[0], SumTree.build(leaves).proof(0));
     }
 
     function refuseBatch(
-        ISettlement.Record memory record,
-        ISettlement.Leaf[] memory leaves,
-        ISettlement.Node[] memory proof
+        ISettlementTypes.Record memory record,
+        ISettlementTypes.Leaf[] memory leaves,
+        ISettlementTypes.Node[] memory proof
     ) private {
-        vm.expectRevert(ISettlement.InvalidProof.selector);
+        vm.expectRevert(IClaims.InvalidProof.selector);
         ledger.claimBatch(REGION, record, leaves, proof);
     }
 
     /// @dev The leaves whose bit is set in `chosen`, and their multiproof.
     function subsetOf(
-        ISettlement.Leaf[] memory leaves,
+        ISettlementTypes.Leaf[] memory leaves,
         uint256 chosen
-    ) private pure returns (ISettlement.Leaf[] memory subset, ISettlement.Node[] memory proof) {
+    ) private pure returns (ISettlementTypes.Leaf[] memory subset, ISettlementTypes.Node[] memory proof) {
         uint256 size = 0;
         for (uint256 i = 0; i < leaves.length; i++) size += (chosen >> i) & 1;
-        subset = new ISettlement.Leaf[](size);
+        subset = new ISettlementTypes.Leaf[](size);
         uint256[] memory indices = new uint256[](size);
         uint256 next = 0;
         for (uint256 i = 0; i < leaves.length; i++) {

@@ -2,7 +2,7 @@
 pragma solidity 0.8.30;
 
 import {ICreditToken} from "../src/ICreditToken.sol";
-import {ISettlement} from "../src/ISettlement.sol";
+import {ISettlementTypes} from "../src/ISettlementTypes.sol";
 import {SettlementTest} from "./SettlementFixture.sol";
 import {SumTree} from "./SumTree.sol";
 
@@ -17,8 +17,8 @@ contract CreditTokenTest is SettlementTest {
 
     function setUp() public override {
         super.setUp();
-        ISettlement.Leaf[] memory leaves = leavesOf(list(uint64(MINTED_WH), 0, 0));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(uint64(MINTED_WH), 0, 0));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
         ledger.claim(REGION, record, leaves[0], SumTree.build(leaves).proof(0));
     }
 
@@ -92,8 +92,8 @@ contract CreditTokenTest is SettlementTest {
     function test_ATransferDoesNotAllowAnotherMint() public {
         vm.prank(HOLDER);
         ledger.transfer(RECEIVER, MINTED_WH);
-        ISettlement.Leaf[] memory leaves = leavesOf(list(uint64(MINTED_WH), 0, 0));
-        ISettlement.Record memory record = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(uint64(MINTED_WH), 0, 0));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
         ledger.claim(REGION, record, leaves[0], SumTree.build(leaves).proof(0));
         vm.assertEq(ledger.balanceOf(HOLDER), 0);
     }

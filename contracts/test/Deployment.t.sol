@@ -1,28 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {IAuthoritySet} from "../src/IAuthoritySet.sol";
+import {IGovernance} from "../src/IGovernance.sol";
 import {ISettlement} from "../src/ISettlement.sol";
-import {SettlementTest} from "./SettlementFixture.sol";
+import {ISettlementTypes} from "../src/ISettlementTypes.sol";
+import {ILedger, SettlementTest} from "./SettlementFixture.sol";
 
 /// @notice What a deployment and a registration must look like.
 contract DeploymentTest is SettlementTest {
     function test_TheSetOfTheDeploymentIsEpoch1() public view {
-        (uint32 epoch, uint8 threshold, address[] memory members) = ledger.authoritySet();
+        (uint32 epoch, uint8 threshold, uint8 vetoThreshold, address[] memory members) = ledger
+            .authoritySet();
         vm.assertEq(epoch, 1);
         vm.assertEq(threshold, THRESHOLD);
+        vm.assertEq(vetoThreshold, VETO_THRESHOLD);
         vm.assertEq(keccak256(abi.encode(members)), keccak256(abi.encode(authorities())));
     }
 
-    function test_ADeploymentHasAnOwnerAnIntervalAndAReachableThreshold() public {
-        address[] memory members = authorities();
-        vm.expectRevert(ISettlement.InvalidDeployment.selector);
-        deploy(address(0), LENGTH_S, THRESHOLD, members);
-        vm.expectRevert(ISettlement.InvalidDeployment.selector);
-        deploy(address(this), 0, THRESHOLD, members);
-        vm.expectRevert(ISettlement.InvalidDeployment.selector);
-        deploy(address(this), LENGTH_S, 0, members);
-        vm.expectRevert(ISettlement.InvalidDeployment.selector);
-        deploy(address(this), LENGTH_S, 6, members);
+    function test_ADeploymentHasAManagerAnIntervalAndABoundedWindow() public {
+        refuseDeployment(0, 0);
+        refuseDeployment(LENGTH_S, 30 days + 1);
+        manager = address(0xbeef);
+        refuseDeployment(LENGTH_S, 0);
+    }
+
+    function test_ThresholdsAreWithinReach() public {
+        // threshold, vetoThreshold: of five.
+        uint8[2][6] memory refused = [[0, 1], [6, 0], [5, 1], [4, 2], [3, 3], [3, 0]];
+        for (uint256 i = 0; i < refused.length; i++) {
+            vm.expectRevert(IAuthoritySet.InvalidAuthorities.selector);
+            deploy(LENGTH_S, 0, refused[i][0], refused[i][1], authorities());
+        }
+        uint8[2][3] memory accepted = [[1, 4], [4, 1], [5, 0]];
+        for (uint256 i = 0; i < accepted.length; i++) {
+            deploy(LENGTH_S, 0, accepted[i][0], accepted[i][1], authorities());
+        }
     }
 
     function test_AuthoritiesAscendStrictlyFromAboveZeroAndAreAtMost32() public {
@@ -39,9 +52,9 @@ contract DeploymentTest is SettlementTest {
         refuseAuthorities(members);
     }
 
-    function test_OnlyTheOwnerRegisters() public {
+    function test_OnlyGovernanceRegisters() public {
         vm.prank(address(0xbeef));
-        vm.expectRevert(ISettlement.NotOwner.selector);
+        vm.expectRevert(abi.encodeWithSelector(ILedger.AccessManagedUnauthorized.selector, address(0xbeef)));
         ledger.registerRegion(9, "western", CAP_WH, START);
     }
 
@@ -50,13 +63,15 @@ contract DeploymentTest is SettlementTest {
         refuseRegion(9, "", CAP_WH, START);
         refuseRegion(9, "a name that is longer than 31 b.", CAP_WH, START);
         refuseRegion(9, "western", 0, START);
+        refuseRegion(9, "western", uint64(type(uint48).max) + 1, START);
+        refuseRegion(9, "western", CAP_WH, (uint64(type(uint48).max) / LENGTH_S + 1) * LENGTH_S);
         refuseRegion(9, "western", CAP_WH, START + 1);
     }
 
     function test_NumbersAndNamesAreUnique() public {
-        vm.expectRevert(abi.encodeWithSelector(ISettlement.RegionExists.selector, REGION));
+        vm.expectRevert(abi.encodeWithSelector(IGovernance.RegionExists.selector, REGION));
         ledger.registerRegion(REGION, "western", CAP_WH, START);
-        vm.expectRevert(abi.encodeWithSelector(ISettlement.RegionExists.selector, uint32(9)));
+        vm.expectRevert(abi.encodeWithSelector(IGovernance.RegionExists.selector, uint32(9)));
         ledger.registerRegion(9, "bangkok", CAP_WH, START);
     }
 
@@ -69,7 +84,7 @@ contract DeploymentTest is SettlementTest {
     }
 
     function test_ARegionTellsItsTerms() public view {
-        ISettlement.RegionInfo memory info = ledger.regionInfo(REGION);
+        ISettlementTypes.RegionInfo memory info = ledger.regionInfo(REGION);
         vm.assertEq(info.name, "bangkok");
         vm.assertEq(info.capWh, CAP_WH);
         vm.assertEq(info.startInterval, START);
@@ -78,12 +93,17 @@ contract DeploymentTest is SettlementTest {
     }
 
     function refuseAuthorities(address[] memory members) private {
-        vm.expectRevert(ISettlement.InvalidAuthorities.selector);
-        deploy(address(this), LENGTH_S, THRESHOLD, members);
+        vm.expectRevert(IAuthoritySet.InvalidAuthorities.selector);
+        deploy(LENGTH_S, 0, THRESHOLD, VETO_THRESHOLD, members);
+    }
+
+    function refuseDeployment(uint64 intervalLengthS, uint64 windowS) private {
+        vm.expectRevert(ISettlement.InvalidDeployment.selector);
+        deploy(intervalLengthS, windowS, THRESHOLD, VETO_THRESHOLD, authorities());
     }
 
     function refuseRegion(uint32 region, string memory name, uint64 capWh, uint64 start) private {
-        vm.expectRevert(ISettlement.InvalidRegion.selector);
+        vm.expectRevert(IGovernance.InvalidRegion.selector);
         ledger.registerRegion(region, name, capWh, start);
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {IClaims} from "../src/IClaims.sol";
 import {ISettlement} from "../src/ISettlement.sol";
+import {ISettlementTypes} from "../src/ISettlementTypes.sol";
 import {SettlementTest} from "./SettlementFixture.sol";
 import {SumTree} from "./SumTree.sol";
 
@@ -19,13 +21,13 @@ contract GasTest is SettlementTest {
 
     function setUp() public override {
         super.setUp();
-        ISettlement.Leaf[] memory leaves = leavesOf(creditsFrom(1, 100));
-        ISettlement.Record memory first = postLeaves(REGION, 1, leaves);
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(creditsFrom(1, 100));
+        ISettlementTypes.Record memory first = postLeaves(REGION, 1, leaves);
         firstClaim = claimOf(first, leaves, 42);
         firstBatchClaim = batchClaimOf(REGION, first, leaves);
         call(claimOf(first, leaves, 43));
 
-        ISettlement.Leaf[] memory others = leavesOf(creditsFrom(2, 100));
+        ISettlementTypes.Leaf[] memory others = leavesOf(creditsFrom(2, 100));
         call(batchClaimOf(OTHER_REGION, postLeaves(OTHER_REGION, 1, others), others));
         for (uint256 i = 0; i < leaves.length; i++) {
             leaves[i].creditWh += 1000;
@@ -74,24 +76,24 @@ contract GasTest is SettlementTest {
         vm.assertTrue(done, "the measured call succeeds");
     }
 
-    function postOf(ISettlement.Settlement memory settlement) private view returns (bytes memory) {
-        return abi.encodeCall(ISettlement.post, (settlement, signaturesOf(settlement, THRESHOLD)));
+    function postOf(ISettlementTypes.Settlement memory settlement) private view returns (bytes memory) {
+        return abi.encodeCall(ISettlement.post, (alone(settlement), signaturesOf(settlement, THRESHOLD)));
     }
 
     function claimOf(
-        ISettlement.Record memory record,
-        ISettlement.Leaf[] memory leaves,
+        ISettlementTypes.Record memory record,
+        ISettlementTypes.Leaf[] memory leaves,
         uint256 index
     ) private pure returns (bytes memory) {
-        ISettlement.Node[] memory proof = SumTree.build(leaves).proof(index);
-        return abi.encodeCall(ISettlement.claim, (REGION, record, leaves[index], proof));
+        ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(index);
+        return abi.encodeCall(IClaims.claim, (REGION, record, leaves[index], proof));
     }
 
     function batchClaimOf(
         uint32 region,
-        ISettlement.Record memory record,
-        ISettlement.Leaf[] memory leaves
+        ISettlementTypes.Record memory record,
+        ISettlementTypes.Leaf[] memory leaves
     ) private pure returns (bytes memory) {
-        return abi.encodeCall(ISettlement.claimBatch, (region, record, leaves, new ISettlement.Node[](0)));
+        return abi.encodeCall(IClaims.claimBatch, (region, record, leaves, new ISettlementTypes.Node[](0)));
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
-import {ISettlement} from "../src/ISettlement.sol";
+import {ISettlementTypes} from "../src/ISettlementTypes.sol";
 import {SettlementFixture} from "./SettlementFixture.sol";
 import {SumTree} from "./SumTree.sol";
 
@@ -13,8 +13,8 @@ contract World is SettlementFixture {
     uint256 private constant KEPT = 8;
 
     struct Batch {
-        ISettlement.Record record;
-        ISettlement.Leaf[] leaves;
+        ISettlementTypes.Record record;
+        ISettlementTypes.Leaf[] leaves;
     }
 
     mapping(uint32 region => Batch[]) private batches;
@@ -35,7 +35,7 @@ contract World is SettlementFixture {
     ) external {
         uint32 region = first ? REGION : OTHER_REGION;
         Batch[] storage history = batches[region];
-        ISettlement.Leaf[] memory leaves =
+        ISettlementTypes.Leaf[] memory leaves =
             history.length == 0 ? leavesOf(new uint64[](ACCOUNTS)) : history[history.length - 1].leaves;
         for (uint256 i = 0; i < ACCOUNTS; i++) {
             leaves[i].creditWh += risesWh[i] % uint64(CAP_WH / ACCOUNTS);
@@ -45,7 +45,7 @@ contract World is SettlementFixture {
         }
         uint64 steps = 1 + (intervals % 4);
         vm.warp(block.timestamp + steps * LENGTH_S);
-        ISettlement.Record memory record = postLeaves(region, steps, leaves);
+        ISettlementTypes.Record memory record = postLeaves(region, steps, leaves);
         Batch storage kept = history.push();
         kept.record = record;
         for (uint256 i = 0; i < ACCOUNTS; i++) kept.leaves.push(leaves[i]);
@@ -63,7 +63,7 @@ contract World is SettlementFixture {
     function claimAll(bool first, uint256 age) external {
         (uint32 region, Batch memory batch, bool found) = recent(first, age);
         if (!found) return;
-        ledger.claimBatch(region, batch.record, batch.leaves, new ISettlement.Node[](0));
+        ledger.claimBatch(region, batch.record, batch.leaves, new ISettlementTypes.Node[](0));
         for (uint256 i = 0; i < ACCOUNTS; i++) noteProven(region, batch.leaves[i]);
         noteMinted(region);
     }
@@ -110,7 +110,7 @@ contract World is SettlementFixture {
         return (region, history[history.length - 1 - (age % kept)], true);
     }
 
-    function noteProven(uint32 region, ISettlement.Leaf memory leaf) private {
+    function noteProven(uint32 region, ISettlementTypes.Leaf memory leaf) private {
         uint256 netWh = leaf.creditWh - leaf.debitWh;
         if (netWh > provenWh[region][leaf.account]) provenWh[region][leaf.account] = netWh;
     }

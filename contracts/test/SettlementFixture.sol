@@ -3,11 +3,15 @@ pragma solidity 0.8.30;
 
 import {ICreditToken} from "../src/ICreditToken.sol";
 import {ISettlement} from "../src/ISettlement.sol";
+import {ISettlementTypes} from "../src/ISettlementTypes.sol";
 import {SumTree} from "./SumTree.sol";
 import {Vm} from "./Vm.sol";
 
 /// @notice All that the contract can be asked.
-interface ILedger is ISettlement, ICreditToken {}
+interface ILedger is ISettlement, ICreditToken {
+    /// @notice OpenZeppelin's: governance does not let the caller do this.
+    error AccessManagedUnauthorized(address caller);
+}
 
 /// @notice A contract with 3 of 5 authorities and two regions, and an honest off-chain side to drive it.
 abstract contract SettlementFixture {
@@ -20,32 +24,44 @@ abstract contract SettlementFixture {
     uint32 internal constant REGION = 7;
     uint32 internal constant OTHER_REGION = 8;
     uint8 internal constant THRESHOLD = 3;
+    uint8 internal constant VETO_THRESHOLD = 2;
 
     ILedger internal ledger;
+    /// @dev Its only administrator is the test.
+    address internal manager;
     /// @dev Ascending by address.
     uint256[] internal keys;
 
     function deployLedger() internal {
         vm.warp(START + 1000 * LENGTH_S);
         for (uint256 key = 11; key <= 15; key++) insertKey(key);
-        ledger = deploy(address(this), LENGTH_S, THRESHOLD, authorities());
+        manager = deployCode(vm.getCode("AccessManager.sol:AccessManager"), abi.encode(address(this)));
+        ledger = deploy(LENGTH_S, 0, THRESHOLD, VETO_THRESHOLD, authorities());
         ledger.registerRegion(REGION, "bangkok", CAP_WH, START);
         ledger.registerRegion(OTHER_REGION, "northern", CAP_WH, START);
     }
 
     /// @dev Deploys what the compiler made for release, so that tests compile fast and test the released code.
     function deploy(
-        address owner,
         uint64 intervalLengthS,
+        uint64 windowS,
         uint8 threshold,
+        uint8 vetoThreshold,
         address[] memory members
-    ) internal returns (ILedger deployed) {
-        bytes memory code = bytes.concat(
-            vm.getCode("Settlement.sol:Settlement"),
-            abi.encode(owner, intervalLengthS, threshold, members)
-        );
+    ) internal returns (ILedger) {
+        bytes memory terms = abi.encode(manager, intervalLengthS, windowS, threshold, vetoThreshold, members);
+        return ILedger(deployCode(vm.getCode("Settlement.sol:Settlement"), terms));
+    }
+
+    /// @dev Reverts with what the constructor reverted with.
+    function deployCode(bytes memory code, bytes memory terms) internal returns (address deployed) {
+        code = bytes.concat(code, terms);
         assembly {
             deployed := create(0, add(code, 32), mload(code))
+            if iszero(deployed) {
+                returndatacopy(0, 0, returndatasize())
+                revert(0, returndatasize())
+            }
         }
     }
 
@@ -62,10 +78,12 @@ abstract contract SettlementFixture {
     }
 
     /// @dev Accounts 0x1001, 0x1002, ... with the given credits and no debits.
-    function leavesOf(uint64[] memory creditsWh) internal pure returns (ISettlement.Leaf[] memory leaves) {
-        leaves = new ISettlement.Leaf[](creditsWh.length);
+    function leavesOf(
+        uint64[] memory creditsWh
+    ) internal pure returns (ISettlementTypes.Leaf[] memory leaves) {
+        leaves = new ISettlementTypes.Leaf[](creditsWh.length);
         for (uint32 i = 0; i < leaves.length; i++) {
-            leaves[i] = ISettlement.Leaf(i, address(uint160(0x1001 + i)), creditsWh[i], 0);
+            leaves[i] = ISettlementTypes.Leaf(i, address(uint160(0x1001 + i)), creditsWh[i], 0);
         }
     }
 
@@ -73,13 +91,13 @@ abstract contract SettlementFixture {
     function settlementOf(
         uint32 region,
         uint64 intervals,
-        ISettlement.Leaf[] memory leaves
-    ) internal view returns (ISettlement.Settlement memory settlement) {
-        ISettlement.Tip memory tip = ledger.tip(region);
-        ISettlement.Node memory root = SumTree.build(leaves).root();
+        ISettlementTypes.Leaf[] memory leaves
+    ) internal view returns (ISettlementTypes.Settlement memory settlement) {
+        ISettlementTypes.Tip memory tip = ledger.tip(region);
+        ISettlementTypes.Node memory root = SumTree.build(leaves).root();
         uint64 debitWh = 0;
         for (uint256 i = 0; i < leaves.length; i++) debitWh += leaves[i].debitWh;
-        settlement = ISettlement.Settlement({
+        settlement = ISettlementTypes.Settlement({
             region: region,
             round: tip.round,
             interval: (tip.interval == 0 ? START : tip.interval) + intervals * LENGTH_S,
@@ -96,10 +114,10 @@ abstract contract SettlementFixture {
     }
 
     function recordOf(
-        ISettlement.Settlement memory settlement
-    ) internal view returns (ISettlement.Record memory) {
+        ISettlementTypes.Settlement memory settlement
+    ) internal view returns (ISettlementTypes.Record memory) {
         return
-            ISettlement.Record({
+            ISettlementTypes.Record({
                 contentHash: ledger.contentHash(settlement),
                 root: settlement.root,
                 interval: settlement.interval,
@@ -111,7 +129,7 @@ abstract contract SettlementFixture {
 
     /// @dev The signatures of the first `count` authorities.
     function signaturesOf(
-        ISettlement.Settlement memory settlement,
+        ISettlementTypes.Settlement memory settlement,
         uint256 count
     ) internal view returns (bytes memory signatures) {
         bytes32 digest = ledger.digest(settlement);
@@ -127,11 +145,22 @@ abstract contract SettlementFixture {
     function postLeaves(
         uint32 region,
         uint64 intervals,
-        ISettlement.Leaf[] memory leaves
-    ) internal returns (ISettlement.Record memory) {
-        ISettlement.Settlement memory settlement = settlementOf(region, intervals, leaves);
-        ledger.post(settlement, signaturesOf(settlement, THRESHOLD));
+        ISettlementTypes.Leaf[] memory leaves
+    ) internal returns (ISettlementTypes.Record memory) {
+        ISettlementTypes.Settlement memory settlement = settlementOf(region, intervals, leaves);
+        post(settlement, signaturesOf(settlement, THRESHOLD));
         return recordOf(settlement);
+    }
+
+    function post(ISettlementTypes.Settlement memory settlement, bytes memory signatures) internal {
+        ledger.post(alone(settlement), signatures);
+    }
+
+    function alone(
+        ISettlementTypes.Settlement memory settlement
+    ) internal pure returns (ISettlementTypes.Settlement[] memory settlements) {
+        settlements = new ISettlementTypes.Settlement[](1);
+        settlements[0] = settlement;
     }
 
     /// @dev Any list of `count` credits that a region's first interval may have.

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
-import {ISettlement} from "../src/ISettlement.sol";
+import {ISettlementTypes} from "../src/ISettlementTypes.sol";
 
 /// @notice A plain builder of Merkle sum trees and their proofs, written apart from the verifier it tests.
 library SumTree {
     struct Tree {
-        ISettlement.Node[][] levels;
+        ISettlementTypes.Node[][] levels;
     }
 
-    function build(ISettlement.Leaf[] memory leaves) internal pure returns (Tree memory tree) {
-        ISettlement.Node[] memory level = new ISettlement.Node[](leaves.length);
+    function build(ISettlementTypes.Leaf[] memory leaves) internal pure returns (Tree memory tree) {
+        ISettlementTypes.Node[] memory level = new ISettlementTypes.Node[](leaves.length);
         for (uint256 i = 0; i < leaves.length; i++) {
-            ISettlement.Leaf memory leaf = leaves[i];
-            level[i] = ISettlement.Node(
+            ISettlementTypes.Leaf memory leaf = leaves[i];
+            level[i] = ISettlementTypes.Node(
                 keccak256(abi.encodePacked(hex"00", leaf.index, leaf.account, leaf.creditWh, leaf.debitWh)),
                 leaf.creditWh
             );
         }
-        tree.levels = new ISettlement.Node[][](height(leaves.length));
+        tree.levels = new ISettlementTypes.Node[][](height(leaves.length));
         tree.levels[0] = level;
         for (uint256 i = 1; i < tree.levels.length; i++) tree.levels[i] = parents(tree.levels[i - 1]);
     }
 
-    function root(Tree memory tree) internal pure returns (ISettlement.Node memory) {
+    function root(Tree memory tree) internal pure returns (ISettlementTypes.Node memory) {
         return tree.levels[tree.levels.length - 1][0];
     }
 
-    function proof(Tree memory tree, uint256 index) internal pure returns (ISettlement.Node[] memory) {
+    function proof(Tree memory tree, uint256 index) internal pure returns (ISettlementTypes.Node[] memory) {
         uint256[] memory indices = new uint256[](1);
         indices[0] = index;
         return multiproof(tree, indices);
@@ -38,13 +38,13 @@ library SumTree {
     function multiproof(
         Tree memory tree,
         uint256[] memory indices
-    ) internal pure returns (ISettlement.Node[] memory nodes) {
-        nodes = new ISettlement.Node[](indices.length * tree.levels.length);
+    ) internal pure returns (ISettlementTypes.Node[] memory nodes) {
+        nodes = new ISettlementTypes.Node[](indices.length * tree.levels.length);
         uint256 count = 0;
         bool[] memory known = new bool[](tree.levels[0].length);
         for (uint256 i = 0; i < indices.length; i++) known[indices[i]] = true;
         for (uint256 depth = 0; depth + 1 < tree.levels.length; depth++) {
-            ISettlement.Node[] memory level = tree.levels[depth];
+            ISettlementTypes.Node[] memory level = tree.levels[depth];
             bool[] memory above = new bool[](tree.levels[depth + 1].length);
             for (uint256 i = 0; i < level.length; i++) {
                 uint256 sibling = i ^ 1;
@@ -58,19 +58,21 @@ library SumTree {
         }
     }
 
-    function parents(ISettlement.Node[] memory level) private pure returns (ISettlement.Node[] memory above) {
-        above = new ISettlement.Node[]((level.length + 1) / 2);
+    function parents(
+        ISettlementTypes.Node[] memory level
+    ) private pure returns (ISettlementTypes.Node[] memory above) {
+        above = new ISettlementTypes.Node[]((level.length + 1) / 2);
         for (uint256 i = 0; i < above.length; i++) {
-            ISettlement.Node memory left = level[2 * i];
+            ISettlementTypes.Node memory left = level[2 * i];
             if (2 * i + 1 == level.length) {
                 above[i] = left;
                 continue;
             }
-            ISettlement.Node memory right = level[2 * i + 1];
+            ISettlementTypes.Node memory right = level[2 * i + 1];
             bytes32 hash = keccak256(
                 abi.encodePacked(hex"01", left.hash, right.hash, left.sumWh, right.sumWh)
             );
-            above[i] = ISettlement.Node(hash, left.sumWh + right.sumWh);
+            above[i] = ISettlementTypes.Node(hash, left.sumWh + right.sumWh);
         }
     }
 

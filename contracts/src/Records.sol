@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.30;
+
+import {ISettlement} from "./ISettlement.sol";
+
+/// @title Regions, their tips and the rings of their records
+/// @dev Owns `_regions` and `_regionNumbers`. A record lies in its region's ring at (interval / length) % 256, as
+/// `validAt u48 | 26 bytes of keccak256(record)`. validAt rises strictly from record to record of a region, also
+/// across vetoes, so that one number tells what a veto dropped.
+abstract contract Records is ISettlement {
+    uint256 internal constant RING_SIZE = 256;
+    /// @dev Bits of a ring slot below validAt.
+    uint256 internal constant COMMITMENT_BITS = 208;
+
+    struct Region {
+        // Slot 0: the tip; a post reads and writes it. `lastValidAt` is the latest that was handed out, even where
+        // its record was dropped.
+        uint48 interval;
+        uint64 cumulativeCreditWh;
+        uint64 cumulativeDebitWh;
+        uint48 lastValidAt;
+        uint32 round;
+        // Slot 1: the tip's.
+        bytes32 root;
+        // Slot 2: a claim reads and writes it, a post reads it. `claimedTotalWh` is the highest total of a record
+        // that was claimed from. A cap of 0 marks a region that is not registered. While vetoes wait for a ruling,
+        // `droppedAfter` is not 0, and records with a later validAt are dropped.
+        uint64 mintedWh;
+        uint64 claimedTotalWh;
+        uint48 capWh;
+        uint40 droppedAfter;
+        uint40 pausedUntil;
+        // Slot 3: read by the region's first post, by vetoes and rulings. `droppedInterval` is the interval of the
+        // latest dropped record.
+        uint48 startInterval;
+        uint48 droppedInterval;
+        uint32 openVetoes;
+        // Slot 4: at most 31 bytes.
+        string name;
+        // Slots 5 to 260.
+        bytes32[RING_SIZE] ring;
+    }
+
+    /// @inheritdoc ISettlement
+    uint64 public immutable intervalLengthS;
+    /// @inheritdoc ISettlement
+    uint64 public immutable windowS;
+
+    mapping(uint32 region => Region) internal _regions;
+    uint32[] internal _regionNumbers;
+
+    constructor(uint64 intervalLengthS_, uint64 windowS_) {
+        if (intervalLengthS_ == 0 || windowS_ > 30 days) revert InvalidDeployment();
+        intervalLengthS = intervalLengthS_;
+        windowS = windowS_;
+    }
+
+    /// @inheritdoc ISettlement
+    function tip(uint32 region) external view returns (Tip memory) {
+        Region storage stored = _registered(region);
+        return
+            Tip({
+                round: stored.round,
+                interval: stored.interval,
+                root: stored.root,
+                cumulativeCreditWh: stored.cumulativeCreditWh,
+                cumulativeDebitWh: stored.cumulativeDebitWh,
+                recordSlot: stored.interval == 0 ? bytes32(0) : stored.ring[_ringIndex(stored.interval)]
+            });
+    }
+
+    /// @inheritdoc ISettlement
+    function regionInfo(uint32 region) external view returns (RegionInfo memory) {
+        Region storage stored = _registered(region);
+        return
+            RegionInfo({
+                name: stored.name,
+                capWh: stored.capWh,
+                startInterval: stored.startInterval,
+                mintedWh: stored.mintedWh,
+                pausedUntil: stored.pausedUntil,
+                openVetoes: stored.openVetoes
+            });
+    }
+
+    /// @inheritdoc ISettlement
+    function regions() external view returns (uint32[] memory) {
+        return _regionNumbers;
+    }
+
+    /// @inheritdoc ISettlement
+    function isAccepted(uint32 region, Record calldata record) external view returns (bool) {
+        return _isRetained(region, record);
+    }
+
+    /// @inheritdoc ISettlement
+    function recordSlot(uint32 region, uint64 interval) external view returns (bytes32) {
+        return _regions[region].ring[_ringIndex(interval)];
+    }
+
+    function _registered(uint32 region) internal view returns (Region storage stored) {
+        stored = _regions[region];
+        if (stored.capWh == 0) revert UnknownRegion(region);
+    }
+
+    /// @dev Whether the ring holds the record and no veto dropped it; it may be pending.
+    function _isRetained(uint32 region, Record calldata record) internal view returns (bool) {
+        Region storage stored = _regions[region];
+        bytes32 slot = stored.ring[_ringIndex(record.interval)];
+        return _committed(slot) == _commitment(record) && !_isDropped(stored, slot);
+    }
+
+    /// @dev The region of a record that may be claimed from: retained, mature, not dropped, not paused.
+    function _claimable(uint32 region, Record calldata record) internal view returns (Region storage stored) {
+        stored = _regions[region];
+        bytes32 slot = stored.ring[_ringIndex(record.interval)];
+        if (_committed(slot) != _commitment(record)) revert UnknownRecord();
+        if (_isDropped(stored, slot)) revert RecordDropped();
+        if (block.timestamp < _validAt(slot)) revert RecordPending(_validAt(slot));
+        if (block.timestamp < stored.pausedUntil) revert RegionPaused(stored.pausedUntil);
+    }
+
+    function _isDropped(Region storage stored, bytes32 slot) internal view returns (bool) {
+        uint256 droppedAfter = stored.droppedAfter;
+        return droppedAfter != 0 && _validAt(slot) > droppedAfter;
+    }
+
+    function _ringIndex(uint64 interval) internal view returns (uint256) {
+        return (interval / intervalLengthS) % RING_SIZE;
+    }
+
+    function _ringSlot(uint256 validAt, bytes26 commitment) internal pure returns (bytes32) {
+        return bytes32((validAt << COMMITMENT_BITS) | uint208(commitment));
+    }
+
+    function _validAt(bytes32 slot) internal pure returns (uint48) {
+        return uint48(uint256(slot) >> COMMITMENT_BITS);
+    }
+
+    function _committed(bytes32 slot) internal pure returns (bytes26) {
+        return bytes26(slot << 48);
+    }
+
+    function _commitment(Record memory record) internal pure returns (bytes26) {
+        return bytes26(keccak256(abi.encode(record)));
+    }
+}

@@ -33,12 +33,18 @@ export interface RegionTerms {
   /** Unix seconds; the first settlement ends after it. */
   readonly startInterval: number;
   readonly mintedWh: Wh;
+  /** Unix seconds before which the region neither takes posts nor pays claims; 0 where it was never paused. */
+  readonly pausedUntil: number;
+  /** Vetoes that wait for a ruling; while there are any, posts are refused. */
+  readonly openVetoes: number;
 }
 
 /** The authorities whose signatures count now. */
 export interface AuthoritySet {
   readonly epoch: number;
   readonly threshold: number;
+  /** How many veto a pending record; 0 where all members have to sign, so that none can. */
+  readonly vetoThreshold: number;
   /** Lower case, ascending. */
   readonly members: readonly Hex[];
 }
@@ -56,16 +62,38 @@ export interface SettledEvent extends SettlementRecord {
   readonly round: number;
   readonly intervalCreditWh: Wh;
   readonly dataHash: Hex;
+  /** Unix seconds from which the record can be claimed from, unless it is vetoed or its region paused. */
+  readonly validAt: number;
   readonly blockNumber: number;
   readonly blockHash: Hex;
   readonly transactionHash: Hex;
 }
 
-/**
- * The calldata of `post`. Signatures may come in any order and are sorted by authority, as the contract demands.
- * Throws `duplicate-authority` where two are by the same one.
- */
+/** A settlement with the signatures of k authorities. */
+export interface AttestedSettlement {
+  readonly settlement: Settlement;
+  /** Exactly as many as the set's threshold, in any order. */
+  readonly signatures: readonly AuthoritySignature[];
+}
+
+/** The calldata of a `post` of one settlement. Rejections as for `encodePosts`. */
 export function encodePost(settlement: Settlement, signatures: readonly AuthoritySignature[]): Hex {
+  return encodePosts([{ settlement, signatures }]);
+}
+
+/**
+ * The calldata of a `post` of several settlements, of one region in its order or of several regions. What was accepted
+ * before with the same content is skipped by the contract. Throws `duplicate-authority` where two signatures of a
+ * settlement are by the same one.
+ */
+export function encodePosts(attested: readonly AttestedSettlement[]): Hex {
+  const settlements = attested.map(({ settlement }) => settlement);
+  const signatures = concat(attested.map((one) => joinSignatures(one.signatures)));
+  return settlementInterface.encodeFunctionData("post", [settlements, signatures]) as Hex;
+}
+
+/** The signatures, one after the other, in the strictly ascending order of signers that the contract demands. */
+export function joinSignatures(signatures: readonly AuthoritySignature[]): Hex {
   const ascending = signatures.toSorted((a, b) =>
     a.authority.toLowerCase() < b.authority.toLowerCase() ? -1 : 1,
   );
@@ -73,8 +101,7 @@ export function encodePost(settlement: Settlement, signatures: readonly Authorit
   if (authorities.size !== ascending.length) {
     throw new GridrootError("duplicate-authority", "an authority signs a settlement once");
   }
-  const joined = concat(ascending.map(({ signature }) => signature));
-  return settlementInterface.encodeFunctionData("post", [settlement, joined]) as Hex;
+  return concat(ascending.map(({ signature }) => signature)) as Hex;
 }
 
 /** A client of the contract at `address`; `runner` is a provider for reading, a signer with a provider for claiming. */
@@ -151,6 +178,8 @@ export class SettlementClient {
       capWh: wh(info["capWh"] as bigint),
       startInterval: Number(info["startInterval"]),
       mintedWh: wh(info["mintedWh"] as bigint),
+      pausedUntil: Number(info["pausedUntil"]),
+      openVetoes: Number(info["openVetoes"]),
     };
   }
 
@@ -165,14 +194,15 @@ export class SettlementClient {
     return {
       epoch: Number(set["epoch"]),
       threshold: Number(set["threshold"]),
+      vetoThreshold: Number(set["vetoThreshold"]),
       members: [...(set["members"] as string[])].map((member) => member.toLowerCase() as Hex),
     };
   }
 
-  /** Who may register regions, lower case. */
-  async readOwner(at?: BlockTag): Promise<Hex> {
-    const [owner] = (await this.#read("owner", [], at)) as unknown as [string];
-    return owner.toLowerCase() as Hex;
+  /** The AccessManager that says who governs, lower case. */
+  async readManager(at?: BlockTag): Promise<Hex> {
+    const [manager] = (await this.#read("authority", [], at)) as unknown as [string];
+    return manager.toLowerCase() as Hex;
   }
 
   async readIntervalLengthS(at?: BlockTag): Promise<number> {
@@ -309,5 +339,6 @@ function settledFrom(args: Result): Omit<SettledEvent, "blockNumber" | "blockHas
     cumulativeDebitWh: wh(args["cumulativeDebitWh"] as bigint),
     leafCount: Number(args["leafCount"]),
     dataHash: args["dataHash"] as Hex,
+    validAt: Number(args["validAt"]),
   };
 }

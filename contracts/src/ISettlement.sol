@@ -81,6 +81,13 @@ interface ISettlement is IAuthoritySet, IVetoes, IGovernance, IClaims {
     /// round.
     function isAccepted(uint32 region, Record calldata record) external view returns (bool);
 
+    /// @notice Whether the record can be claimed from, if its region is not paused, and as of when. `Pending` too
+    /// while a pause keeps it open to veto.
+    function recordStatus(
+        uint32 region,
+        Record calldata record
+    ) external view returns (RecordStatus status, uint64 validAt);
+
     /// @notice The ring slot that `interval` maps to, whatever interval it holds: validAt in the upper 48 bits,
     /// then 26 bytes of the record's hash.
     function recordSlot(uint32 region, uint64 interval) external view returns (bytes32);

@@ -82,4 +82,28 @@ interface ISettlementTypes {
         uint64 pausedUntil;
         uint32 openVetoes;
     }
+
+    /// @notice What the current authorities sign to be replaced.
+    /// @param epoch The epoch of the set that signs.
+    /// @param members Ascending; `threshold` of them sign, `vetoThreshold` veto.
+    struct Rotation {
+        uint32 epoch;
+        uint8 threshold;
+        uint8 vetoThreshold;
+        address[] members;
+    }
+
+    /// @notice A pending record to drop: what it was posted from, and the record before it.
+    struct Drop {
+        Settlement settlement;
+        Record parent;
+    }
+
+    /// @notice What a record is worth now. `Unknown`: never accepted, or its ring slot was taken by a later one.
+    enum RecordStatus {
+        Unknown,
+        Pending,
+        Claimable,
+        Dropped
+    }
 }

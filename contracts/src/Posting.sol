@@ -2,6 +2,7 @@
 pragma solidity 0.8.30;
 
 import {AuthoritySet} from "./AuthoritySet.sol";
+import {IAuthoritySet} from "./IAuthoritySet.sol";
 import {ISettlement} from "./ISettlement.sol";
 import {Records} from "./Records.sol";
 
@@ -25,6 +26,11 @@ abstract contract Posting is Records, AuthoritySet {
             if (_post(settlements[i], signatures[i * length:(i + 1) * length], set)) accepted++;
         }
         if (accepted == 0) revert AlreadySettled(settlements[0].region, settlements[0].interval);
+    }
+
+    /// @inheritdoc IAuthoritySet
+    function rotationDelayS() public view override(AuthoritySet, IAuthoritySet) returns (uint64) {
+        return 2 * windowS;
     }
 
     /// @inheritdoc ISettlement
@@ -55,7 +61,7 @@ abstract contract Posting is Records, AuthoritySet {
         _requireContinuation(region, settlement);
         if (_validAt(slot) > block.timestamp) revert RingFull(_validAt(slot));
         if (settlement.authoritySetEpoch != set.epoch) revert WrongEpoch(set.epoch);
-        _requireSignatures(_digest(settlement), signatures, set.threshold, set.epoch);
+        _requireThreshold(_digest(settlement), signatures, set.threshold);
 
         // Without a window nothing is ever pending, and nothing dropped.
         uint256 validAt = block.timestamp + windowS;

@@ -11,6 +11,7 @@ abstract contract Records is ISettlement {
     uint256 internal constant RING_SIZE = 256;
     /// @dev Bits of a ring slot below validAt.
     uint256 internal constant COMMITMENT_BITS = 208;
+    uint256 internal constant PAUSE_LENGTH_S = 7 days;
 
     struct Region {
         // Slot 0: the tip; a post reads and writes it. `lastValidAt` is the latest that was handed out, even where
@@ -31,10 +32,13 @@ abstract contract Records is ISettlement {
         uint40 droppedAfter;
         uint40 pausedUntil;
         // Slot 3: read by the region's first post, by vetoes and rulings. `droppedInterval` is the interval of the
-        // latest dropped record.
+        // latest dropped record, `stoppedEpoch` the epoch of the latest veto; vetoes of rounds below `openRound`
+        // wait for nothing.
         uint48 startInterval;
         uint48 droppedInterval;
         uint32 openVetoes;
+        uint32 stoppedEpoch;
+        uint32 openRound;
         // Slot 4: at most 31 bytes.
         string name;
         // Slots 5 to 260.
@@ -94,6 +98,20 @@ abstract contract Records is ISettlement {
     }
 
     /// @inheritdoc ISettlement
+    function recordStatus(
+        uint32 region,
+        Record calldata record
+    ) external view returns (RecordStatus status, uint64 validAt) {
+        Region storage stored = _regions[region];
+        bytes32 slot = stored.ring[_ringIndex(record.interval)];
+        if (_committed(slot) != _commitment(record)) return (RecordStatus.Unknown, 0);
+        validAt = _validAt(slot);
+        if (_isDropped(stored, slot)) status = RecordStatus.Dropped;
+        else if (_isOpenToVeto(stored, slot)) status = RecordStatus.Pending;
+        else status = RecordStatus.Claimable;
+    }
+
+    /// @inheritdoc ISettlement
     function recordSlot(uint32 region, uint64 interval) external view returns (bytes32) {
         return _regions[region].ring[_ringIndex(interval)];
     }
@@ -123,6 +141,13 @@ abstract contract Records is ISettlement {
     function _isDropped(Region storage stored, bytes32 slot) internal view returns (bool) {
         uint256 droppedAfter = stored.droppedAfter;
         return droppedAfter != 0 && _validAt(slot) > droppedAfter;
+    }
+
+    /// @dev Pending, or matured since the pause that is not over yet began.
+    function _isOpenToVeto(Region storage stored, bytes32 slot) internal view returns (bool) {
+        uint256 pausedUntil = stored.pausedUntil;
+        if (block.timestamp < _validAt(slot)) return true;
+        return block.timestamp < pausedUntil && _validAt(slot) > pausedUntil - PAUSE_LENGTH_S;
     }
 
     function _ringIndex(uint64 interval) internal view returns (uint256) {

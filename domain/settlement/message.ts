@@ -26,6 +26,30 @@ export const SETTLEMENT_TYPES = {
   ],
 };
 
+/**
+ * The types of a veto against a pending settlement: `settlementHash` is its content hash, `epoch` the current one of
+ * the authorities. For ethers' `signTypedData`.
+ */
+export const VETO_TYPES = {
+  Veto: [
+    { name: "region", type: "uint32" },
+    { name: "round", type: "uint32" },
+    { name: "interval", type: "uint64" },
+    { name: "settlementHash", type: "bytes32" },
+    { name: "epoch", type: "uint32" },
+  ],
+};
+
+/** The types of a set's decision to be replaced: `epoch` is the one that ends, `members` ascend. */
+export const ROTATION_TYPES = {
+  Rotation: [
+    { name: "epoch", type: "uint32" },
+    { name: "threshold", type: "uint8" },
+    { name: "vetoThreshold", type: "uint8" },
+    { name: "members", type: "address[]" },
+  ],
+};
+
 const CONTENT_FIELDS = SETTLEMENT_TYPES.Settlement.slice(0, -1);
 
 /** The domain in the form that ethers takes: name `Gridroot Settlement`, version `1`. */

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.30;
+
+import {IVetoes} from "./IVetoes.sol";
+import {Posting} from "./Posting.sol";
+
+/// @title Evidence of equivocation
+/// @dev Owns `_proven`; writes a region's pause and an authority's suspension.
+abstract contract Equivocation is Posting {
+    /// @dev What was acted upon: keccak256(authority, region, round, interval), with no authority for a pause. One
+    /// place is punished once, so that old evidence does not undo a reinstatement.
+    mapping(bytes32 => bool) private _proven;
+
+    /// @inheritdoc IVetoes
+    function reportEquivocation(
+        Settlement calldata settlement,
+        bytes calldata signatures,
+        Settlement calldata other,
+        bytes calldata otherSignatures
+    ) external {
+        Region storage region = _registered(settlement.region);
+        bytes32 content = _contentHash(settlement);
+        bytes32 otherContent = _contentHash(other);
+        if (
+            content == otherContent ||
+            settlement.region != other.region ||
+            settlement.round != other.round ||
+            settlement.interval != other.interval
+        ) revert NotEquivocation();
+        address[] memory signers = _membersWhoSigned(_digest(settlement), signatures);
+        address[] memory others = _membersWhoSigned(_digest(other), otherSignatures);
+
+        bool acted = _suspendCommon(signers, others, settlement, content, otherContent);
+        uint256 threshold = _set.threshold;
+        bool compromised = signers.length >= threshold && others.length >= threshold;
+        if (compromised) compromised = _isFirst(address(0), settlement);
+        if (!acted && !compromised) revert NothingProven();
+        if (compromised || _set.activeCount < threshold) _pause(settlement.region, region);
+    }
+
+    /// @dev A pause that runs already is neither lengthened nor started anew.
+    function _pause(uint32 number, Region storage region) internal {
+        if (block.timestamp < region.pausedUntil) return;
+        uint64 until = uint64(block.timestamp + PAUSE_LENGTH_S);
+        region.pausedUntil = uint40(until);
+        emit RegionPausedUntil(number, until);
+    }
+
+    /// @dev Both lists ascend, so that one walk along them finds who is in both. Returns whether anybody was
+    /// suspended.
+    function _suspendCommon(
+        address[] memory signers,
+        address[] memory others,
+        Settlement calldata settlement,
+        bytes32 content,
+        bytes32 otherContent
+    ) private returns (bool acted) {
+        uint256 j = 0;
+        for (uint256 i = 0; i < signers.length; i++) {
+            while (j < others.length && others[j] < signers[i]) j++;
+            if (j == others.length) break;
+            if (others[j] != signers[i] || _authorities[signers[i]].suspended) continue;
+            if (!_isFirst(signers[i], settlement)) continue;
+            _suspend(signers[i]);
+            acted = true;
+            emit Equivocated(
+                signers[i],
+                settlement.region,
+                settlement.round,
+                settlement.interval,
+                content,
+                otherContent
+            );
+        }
+    }
+
+    function _isFirst(address authority, Settlement calldata settlement) private returns (bool first) {
+        bytes32 place = keccak256(
+            abi.encode(authority, settlement.region, settlement.round, settlement.interval)
+        );
+        first = !_proven[place];
+        _proven[place] = true;
+    }
+}

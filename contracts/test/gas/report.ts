@@ -1,0 +1,5 @@
+import { postFigures } from "./posts.ts";
+
+/** Prints what the contract's transactions cost as a JSON array of `{name, gas, goal, total}`. */
+const figures = await postFigures();
+process.stdout.write(`${JSON.stringify(figures, undefined, 1)}\n`);

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 
-import { defineConfig, overrideTask } from "hardhat/config";
+import { configVariable, defineConfig, overrideTask, task } from "hardhat/config";
 
 // Building and testing contracts must not need a network or a terminal, nor tell anybody about it.
 process.env["HARDHAT_DISABLE_TELEMETRY"] = "true";
@@ -15,7 +15,8 @@ const release = {
   ...compiler,
   settings: {
     viaIR: true,
-    optimizer: { enabled: true, runs: 10_000 },
+    // More runs would inline the code beyond the 24,576 bytes that EIP-170 allows.
+    optimizer: { enabled: true, runs: 200 },
     evmVersion: "prague",
     metadata: { bytecodeHash: "none" },
   },
@@ -35,8 +36,40 @@ const testReleasedCode = overrideTask(["test", "solidity"])
   })
   .build();
 
+const deploy = task("deploy", "Deploys what is missing on --network and writes a manifest")
+  .addOption({ name: "terms", description: "JSON file of the terms", defaultValue: "" })
+  .addFlag({ name: "execute", description: "Send transactions; without it a real chain is only looked at" })
+  .addOption({ name: "keystore", description: "Encrypted JSON file of the deployer's key", defaultValue: "" })
+  .addOption({
+    name: "passwordFile",
+    description: "File of its password, which is asked for otherwise",
+    defaultValue: "",
+  })
+  .setAction(() => import("./contracts/deployment/task.ts"))
+  .build();
+
+// Variables are read from the environment when a command needs them.
+const accounts = [configVariable("DEPLOYER_PRIVATE_KEY", { default: "" })];
+
 export default defineConfig({
-  tasks: [testReleasedCode],
+  tasks: [testReleasedCode, deploy],
+  networks: {
+    local: {
+      type: "http",
+      chainId: 31_337,
+      url: configVariable("LOCAL_RPC_URL", { default: "http://127.0.0.1:8545" }),
+      accounts,
+    },
+    amoy: { type: "http", chainId: 80_002, url: configVariable("AMOY_RPC_URL"), accounts },
+    polygon: { type: "http", chainId: 137, url: configVariable("POLYGON_RPC_URL"), accounts },
+    arbitrumSepolia: {
+      type: "http",
+      chainId: 421_614,
+      url: configVariable("ARBITRUM_SEPOLIA_RPC_URL"),
+      accounts,
+    },
+    arbitrum: { type: "http", chainId: 42_161, url: configVariable("ARBITRUM_RPC_URL"), accounts },
+  },
   solidity: {
     compilers: [release],
     overrides: Object.fromEntries(testFiles.map((file) => [`contracts/test/${file}`, tests])),

@@ -1,135 +1,119 @@
-import { AbiCoder } from "ethers/abi";
-import { getCreateAddress } from "ethers/address";
 import type { Provider, Signer } from "ethers/providers";
-import { concat } from "ethers/utils";
-import type { Wh } from "../domain/metering/units.ts";
 import type { Hex } from "../domain/settlement/settlement.ts";
 import { GridrootError } from "../service/errors.ts";
-import { isSettlementCode, settlementBytecode, settlementInterface } from "./artifact.ts";
-import { type SettlementClient, contractError, settlementClient } from "./client.ts";
+import { settlementInterface } from "./artifact.ts";
+import { contractError } from "./client.ts";
+import { installDeterministicDeployer } from "./deployment/deterministic-deployer.ts";
+import { type DeploymentPlan, type Step, missingSteps, planDeployment } from "./deployment/plan.ts";
+import { GOVERNANCE_ROLES, type GovernanceTerms } from "./deployment/governance.ts";
+import type { DeploymentTerms, RegionDeployment } from "./deployment/terms.ts";
 
-/** A region as it is registered on chain. */
-export interface RegionDeployment {
-  /** 1 to 2^32 - 1. */
-  readonly regionId: number;
-  /** 1 to 31 bytes; unique. */
-  readonly name: string;
-  /** The most credit one interval of the region can add; above 0. */
-  readonly capWh: Wh;
-  /** Unix seconds, a multiple of the interval length; the first settlement ends after it. */
-  readonly startInterval: number;
-}
+export type { RegionDeployment } from "./deployment/terms.ts";
 
-/** What a deployment consists of. */
+/** What a deployment on a chain of one's own consists of: no delays, and one account governs. */
 export interface SettlementDeployment {
   /** 1 to 32 addresses, in any order. */
   readonly authorities: readonly Hex[];
   /** How many of them must sign. */
   readonly threshold: number;
   readonly intervalLengthS: number;
-  /** Who registers regions; has to be the deployer where a region is to be registered. */
+  /** Holds every role of governance; has to be the deployer where regions are added later. */
   readonly owner: Hex;
   readonly regions: readonly RegionDeployment[];
+  /** How long a record stays open to veto; default 0. */
+  readonly windowS?: number;
+  /** How many authorities veto; default 1, or 0 where all of them must sign. */
+  readonly vetoThreshold?: number;
+}
+
+/** What a deployment is done with. */
+export interface DeploymentDependencies {
+  readonly signer: Signer;
+  readonly provider: Provider;
+  /** Told before each transaction. */
+  readonly onStep?: (step: Step) => void;
 }
 
 /**
- * Deploys the contract by the signer's first transaction, and registers the regions. May be repeated after a crash
- * at any point and at each start: what is there is reused, only missing regions are registered. A region keeps the
- * start it was registered with.
+ * Deploys the contracts on a local chain and registers the regions. May be repeated after a crash at any point and at
+ * each start: what is there is reused, only missing regions are registered. A region keeps the start it was registered
+ * with.
  *
- * The address follows from the deployer alone, so the deployer's key must have no other use before. Rejects with
- * `contract-changed` where other code, other authorities, another threshold, owner or interval length, or a region
- * with another name or cap is there: old records stay bound to the old contract, so only an explicit reset of the
- * chain may replace it; `deployer-used` where the deployer's first transaction was something else; `deploy-failed`;
- * and as `contractError`. `block` is the block of the deployment: the contract has no logs before it.
+ * The address follows from the deployer and the terms. Rejects with `contract-changed` where the deployer deployed
+ * other code or other terms before, or a region with another name or cap is there: old records stay bound to the old
+ * contract, so only an explicit reset of the chain may replace it; `deploy-failed`; and as `contractError`. `block` is
+ * the block of the deployment: the contract has no logs before it.
  */
 export async function deploySettlement(
   deployment: SettlementDeployment,
-  { signer, provider }: { readonly signer: Signer; readonly provider: Provider },
+  dependencies: DeploymentDependencies,
 ): Promise<{ readonly address: Hex; readonly block: number }> {
+  const deployer = (await dependencies.signer.getAddress()).toLowerCase() as Hex;
+  const plan = planDeployment(termsOf(deployment), deployer);
+  const skipped = await performSteps(plan, dependencies);
+  if (skipped.length > 0) {
+    throw new GridrootError(
+      "deploy-failed",
+      `only the owner may ${skipped.map(({ name }) => name).join(", ")}`,
+    );
+  }
+  const { address } = plan.settlement;
+  return { address, block: await deploymentBlock(address, dependencies.provider) };
+}
+
+/**
+ * Sends what is missing, one transaction after the other, each mined before the next; then verifies that nothing is.
+ * Resolves with the steps that only governance may send. Rejects as `missingSteps`, with `deploy-failed`, and as
+ * `contractError`.
+ */
+export async function performSteps(
+  plan: DeploymentPlan,
+  { signer, provider, onStep }: DeploymentDependencies,
+): Promise<readonly Step[]> {
   try {
-    const from = await signer.getAddress();
-    const address = getCreateAddress({ from, nonce: 0 }).toLowerCase() as Hex;
-    const code = await provider.getCode(address);
-    if (code === "0x") await create(deployment, signer, provider);
-    else if (!isSettlementCode(code)) throw changed(`other code at ${address}`);
-    const client = settlementClient(address, provider);
-    await requireSameTerms(deployment, client);
-    await registerMissing(deployment.regions, client, signer);
-    return { address, block: await deploymentBlock(address, provider) };
+    for (const step of await missingSteps(plan, provider)) {
+      if (!step.byDeployer) continue;
+      onStep?.(step);
+      if (step.data === "0x") await installDeterministicDeployer(signer, provider);
+      else await sendAndWait(signer, step);
+    }
+    const left = await missingSteps(plan, provider);
+    const undone = left.find((step) => step.byDeployer);
+    if (undone !== undefined) throw new GridrootError("deploy-failed", `${undone.name}: without effect`);
+    return left;
   } catch (cause) {
     throw contractError(cause);
   }
 }
 
-async function create(deployment: SettlementDeployment, signer: Signer, provider: Provider): Promise<void> {
-  const used = await provider.getTransactionCount(await signer.getAddress(), "pending");
-  if (used !== 0)
-    throw new GridrootError("deployer-used", "the deployer's first transaction was another one");
-  const { owner, intervalLengthS, threshold } = deployment;
-  const terms = AbiCoder.defaultAbiCoder().encode(
-    ["address", "uint64", "uint8", "address[]"],
-    [owner, intervalLengthS, threshold, ascending(deployment.authorities)],
-  );
-  await sendAndWait(signer, { data: concat([settlementBytecode, terms]) as Hex, nonce: 0 });
-}
-
-async function requireSameTerms(deployment: SettlementDeployment, client: SettlementClient): Promise<void> {
-  const [owner, intervalLengthS, set] = await Promise.all([
-    client.readOwner(),
-    client.readIntervalLengthS(),
-    client.readAuthoritySet(),
-  ]);
-  if (owner !== deployment.owner.toLowerCase()) throw changed(`owner ${owner}`);
-  if (intervalLengthS !== deployment.intervalLengthS) throw changed(`intervals of ${intervalLengthS} s`);
-  if (set.threshold !== deployment.threshold) throw changed(`a threshold of ${set.threshold}`);
-  if (set.members.join() !== ascending(deployment.authorities).join()) {
-    throw changed(`authorities ${set.members.join(", ")}`);
-  }
-}
-
-async function registerMissing(
-  regions: readonly RegionDeployment[],
-  client: SettlementClient,
-  signer: Signer,
-): Promise<void> {
-  const registered = new Set(await client.readRegions());
-  for (const { regionId, name, capWh, startInterval } of regions) {
-    if (registered.has(regionId)) {
-      const terms = await client.readRegion(regionId);
-      if (terms.name === name && terms.capWh === capWh) continue;
-      throw changed(`region ${regionId} as ${terms.name} with a cap of ${terms.capWh} Wh`);
-    }
-    const args = [regionId, name, capWh, startInterval];
-    const data = settlementInterface.encodeFunctionData("registerRegion", args) as Hex;
-    await sendAndWait(signer, { to: client.address, data });
-  }
-}
-
-async function sendAndWait(
-  signer: Signer,
-  request: { readonly to?: Hex; readonly data: Hex; readonly nonce?: number },
-): Promise<void> {
-  const sent = await signer.sendTransaction(request);
+async function sendAndWait(signer: Signer, { name, to, data }: Step): Promise<void> {
+  const sent = await signer.sendTransaction({ to, data });
   const receipt = await sent.wait();
-  if (receipt?.status !== 1) throw new GridrootError("deploy-failed", `transaction ${sent.hash} failed`);
+  if (receipt?.status !== 1)
+    throw new GridrootError("deploy-failed", `${name}: transaction ${sent.hash} failed`);
 }
 
-/** The block of the constructor's event. */
-async function deploymentBlock(address: Hex, provider: Provider): Promise<number> {
+/** The block of the constructor's event. Rejects with `contract-changed` where there is none. */
+export async function deploymentBlock(address: Hex, provider: Provider): Promise<number> {
   const topics = settlementInterface.encodeFilterTopics("AuthoritySetChanged", [1]);
   const [log] = await provider.getLogs({ address, topics, fromBlock: 0, toBlock: "latest" });
-  if (log === undefined) throw changed(`no constructor event at ${address}`);
+  if (log === undefined) throw new GridrootError("contract-changed", `no constructor event at ${address}`);
   return log.blockNumber;
 }
 
-function ascending(addresses: readonly Hex[]): readonly Hex[] {
-  return addresses.map((address) => address.toLowerCase() as Hex).sort();
-}
-
-function changed(found: string): GridrootError {
-  return new GridrootError(
-    "contract-changed",
-    `the chain has ${found}, which is not what is configured; reset the chain to deploy anew`,
-  );
+function termsOf(deployment: SettlementDeployment): DeploymentTerms {
+  const { authorities, threshold, intervalLengthS, owner, regions, windowS = 0 } = deployment;
+  const governor = { account: owner, delayS: 0 };
+  return {
+    label: "local",
+    intervalLengthS,
+    windowS,
+    threshold,
+    vetoThreshold: deployment.vetoThreshold ?? Math.min(1, authorities.length - threshold),
+    authorities: authorities.map((authority) => authority.toLowerCase() as Hex).sort(),
+    governance: Object.fromEntries(
+      GOVERNANCE_ROLES.map((role) => [role, governor]),
+    ) as unknown as GovernanceTerms,
+    regions,
+  };
 }

@@ -2,15 +2,18 @@ import { createHash } from "node:crypto";
 import { readFile, readdir, writeFile } from "node:fs/promises";
 
 /**
- * Writes `contracts/generated/Settlement.json` from what `hardhat build` left in `artifacts/`, so that nothing else
- * of Gridroot needs a compiler. With `--check` it writes nothing and fails where the committed file differs.
+ * Writes `contracts/generated/*.json` from what `hardhat build` left in `artifacts/`, so that nothing else of Gridroot
+ * needs a compiler. With `--check` it writes nothing and fails where a committed file differs.
  */
 
 const SOURCES = new URL("./src/", import.meta.url);
-const ARTIFACT = new URL("../artifacts/contracts/src/Settlement.sol/Settlement.json", import.meta.url);
-const BUILD_INFO = new URL("../artifacts/build-info/", import.meta.url);
-/** The committed file. */
-export const GENERATED = new URL("./generated/Settlement.json", import.meta.url);
+const ARTIFACTS = new URL("../artifacts/", import.meta.url);
+/** What is deployed: the contract, and the manager of its governance as OpenZeppelin wrote it. */
+const CONTRACTS = {
+  Settlement: "contracts/src/Settlement.sol/Settlement.json",
+  AccessManager: "@openzeppelin/contracts/access/manager/AccessManager.sol/AccessManager.json",
+} as const;
+export type ContractName = keyof typeof CONTRACTS;
 
 interface Artifact {
   readonly abi: readonly unknown[];
@@ -33,16 +36,22 @@ export async function hashSources(): Promise<string> {
   return hash.digest("hex");
 }
 
-/** The text of the generated file for the current artifact. Rejects where the sources were not built. */
-async function generate(): Promise<string> {
-  const artifact = JSON.parse(await readFile(ARTIFACT, "utf8")) as Artifact;
-  const buildInfo = JSON.parse(
-    await readFile(new URL(`${artifact.buildInfoId}.json`, BUILD_INFO), "utf8"),
-  ) as BuildInfo;
+/** What the compiler was given and what it made of it. Rejects where the sources were not built. */
+export async function readArtifact(
+  name: ContractName,
+): Promise<{ artifact: Artifact; buildInfo: BuildInfo }> {
+  const artifact = JSON.parse(await readFile(new URL(CONTRACTS[name], ARTIFACTS), "utf8")) as Artifact;
+  const file = new URL(`build-info/${artifact.buildInfoId}.json`, ARTIFACTS);
+  return { artifact, buildInfo: JSON.parse(await readFile(file, "utf8")) as BuildInfo };
+}
+
+/** The text of the generated file for the current artifact. */
+async function generate(name: ContractName): Promise<string> {
+  const { artifact, buildInfo } = await readArtifact(name);
   const { viaIR, optimizer, evmVersion, metadata } = buildInfo.input.settings;
   const generated = {
-    contractName: "Settlement",
-    sourceHash: await hashSources(),
+    contractName: name,
+    ...(name === "Settlement" ? { sourceHash: await hashSources() } : {}),
     compiler: { version: buildInfo.solcLongVersion, settings: { viaIR, optimizer, evmVersion, metadata } },
     immutables: Object.values(artifact.immutableReferences)
       .flat()
@@ -56,10 +65,13 @@ async function generate(): Promise<string> {
 }
 
 if (import.meta.main) {
-  const text = await generate();
-  if (!process.argv.includes("--check")) await writeFile(GENERATED, text);
-  else if (text !== (await readFile(GENERATED, "utf8"))) {
-    process.stderr.write("contracts/generated/Settlement.json is stale: run `npm run contracts:build`\n");
-    process.exitCode = 1;
+  for (const name of Object.keys(CONTRACTS) as ContractName[]) {
+    const text = await generate(name);
+    const file = new URL(`./generated/${name}.json`, import.meta.url);
+    if (!process.argv.includes("--check")) await writeFile(file, text);
+    else if (text !== (await readFile(file, "utf8"))) {
+      process.stderr.write(`contracts/generated/${name}.json is stale: run \`npm run contracts:build\`\n`);
+      process.exitCode = 1;
+    }
   }
 }

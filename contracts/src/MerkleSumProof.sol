@@ -1,113 +1,184 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
-import {ISettlement} from "./ISettlement.sol";
+import {ISettlementTypes} from "./ISettlementTypes.sol";
 
 /// @title Proofs of a Merkle sum tree over credits
 /// @notice `leaf = keccak256(0x00 | index u32 | account | creditWh u64 | debitWh u64)` and
 /// `node = keccak256(0x01 | left | right | sumLeft u64 | sumRight u64)`. The prefixes and the different lengths
 /// keep a node from passing for a leaf. At a level of width w the node at w - 1 with w odd has no sibling and is
 /// carried up. The leaf count is part of the signed record, so the length of a proof is fixed.
+/// @dev Assembly, because a level costs a third of what it does in plain Solidity: docs/contracts.md has the
+/// figures, and `contracts/test/PlainSumProof.sol` is the plain version that it is tested against.
+///
+/// Three facts carry the loops. With `last` the position of a level's last node, that of the next level is
+/// `last / 2`; the node at `position` lacks a sibling only where `position == last` is even. A node that is read
+/// beyond the end of the proof is harmless, because the number of consumed nodes is compared at the end. And
+/// whatever does not fit its field is collected in `excess` and refused at the end, so that a preimage is only
+/// trusted if all its fields had their own width.
 library MerkleSumProof {
-    /// @dev A node of the path, or of the frontier of a multiproof.
-    struct Place {
-        uint256 index;
-        bytes32 hash;
-        uint256 sumWh;
-    }
-
     /// @notice Whether the proof leads from the leaf to the record's root and sum.
     /// @dev At most 32 steps, as leafCount < 2^32.
     function holds(
-        ISettlement.Record calldata record,
-        ISettlement.Leaf calldata leaf,
-        ISettlement.Node[] calldata proof
-    ) internal pure returns (bool) {
-        if (leaf.index >= record.leafCount) return false;
-        Place memory place = leafPlace(leaf);
-        uint256 used = 0;
-        for (uint256 width = record.leafCount; width > 1; width = (width + 1) / 2) {
-            bool isLeft = place.index % 2 == 0;
-            if (!isLeft || place.index + 1 < width) {
-                if (used == proof.length) return false;
-                ISettlement.Node calldata sibling = proof[used++];
-                if (!join(place, sibling.hash, sibling.sumWh, isLeft)) return false;
+        ISettlementTypes.Record calldata record,
+        ISettlementTypes.Leaf calldata leaf,
+        ISettlementTypes.Node[] calldata proof
+    ) internal pure returns (bool valid) {
+        (uint256 leafCount, uint256 rootSumWh, uint256 index) = (
+            record.leafCount,
+            record.cumulativeCreditWh,
+            leaf.index
+        );
+        if (index >= leafCount) return false;
+        bytes32 hash = leafHash(index, leaf.account, leaf.creditWh, leaf.debitWh);
+        uint256 sumWh = leaf.creditWh;
+        bytes32 root = record.root;
+        assembly ("memory-safe") {
+            let preimage := mload(0x40)
+            mstore8(preimage, 1)
+            let excess := 0
+            let sibling := proof.offset
+            for {
+                let last := sub(leafCount, 1)
+            } last {
+                last := shr(1, last)
+            } {
+                if or(xor(index, last), and(last, 1)) {
+                    let siblingSumWh := calldataload(add(sibling, 32))
+                    switch and(index, 1)
+                    case 0 {
+                        mstore(add(preimage, 1), hash)
+                        mstore(add(preimage, 33), calldataload(sibling))
+                        mstore(add(preimage, 65), or(shl(192, sumWh), shl(128, siblingSumWh)))
+                    }
+                    default {
+                        mstore(add(preimage, 1), calldataload(sibling))
+                        mstore(add(preimage, 33), hash)
+                        mstore(add(preimage, 65), or(shl(192, siblingSumWh), shl(128, sumWh)))
+                    }
+                    hash := keccak256(preimage, 81)
+                    sumWh := add(sumWh, siblingSumWh)
+                    excess := or(excess, or(siblingSumWh, sumWh))
+                    sibling := add(sibling, 64)
+                }
+                index := shr(1, index)
             }
-            place.index /= 2;
+            let consumed := eq(sibling, add(proof.offset, shl(6, proof.length)))
+            valid := and(and(consumed, iszero(shr(64, excess))), and(eq(hash, root), eq(sumWh, rootSumWh)))
         }
-        return used == proof.length && place.hash == record.root && place.sumWh == record.cumulativeCreditWh;
     }
 
     /// @notice Whether the nodes lead from the leaves, strictly ascending by index, to the record's root and sum.
     /// @dev A node is consumed wherever a sibling is neither computed nor missing from the tree, level by level,
     /// left to right. The work is bounded by 32 levels times the leaves in calldata.
+    ///
+    /// What is known of a level lies in memory as pairs of words: the hash, then `index << 64 | sumWh`. The next
+    /// level is written over it. A pair of zeros ends it, as no right sibling has index 0.
     function holdsForAll(
-        ISettlement.Record calldata record,
-        ISettlement.Leaf[] calldata leaves,
-        ISettlement.Node[] calldata proof
-    ) internal pure returns (bool) {
-        uint256 count = leaves.length;
-        if (count == 0) return false;
-        Place[] memory frontier = new Place[](count);
-        for (uint256 i = 0; i < count; i++) {
-            if (i > 0 && leaves[i].index <= leaves[i - 1].index) return false;
-            frontier[i] = leafPlace(leaves[i]);
-        }
-        if (leaves[count - 1].index >= record.leafCount) return false;
-
-        uint256 used = 0;
-        for (uint256 width = record.leafCount; width > 1; width = (width + 1) / 2) {
-            uint256 parents = 0;
-            for (uint256 i = 0; i < count; parents++) {
-                Place memory place = frontier[i++];
-                bool isLeft = place.index % 2 == 0;
-                if (isLeft && i < count && frontier[i].index == place.index + 1) {
-                    if (!join(place, frontier[i].hash, frontier[i].sumWh, true)) return false;
-                    i++;
-                } else if (!isLeft || place.index + 1 < width) {
-                    if (used == proof.length) return false;
-                    ISettlement.Node calldata sibling = proof[used++];
-                    if (!join(place, sibling.hash, sibling.sumWh, isLeft)) return false;
-                }
-                place.index /= 2;
-                frontier[parents] = place;
+        ISettlementTypes.Record calldata record,
+        ISettlementTypes.Leaf[] calldata leaves,
+        ISettlementTypes.Node[] calldata proof
+    ) internal pure returns (bool valid) {
+        (uint256 leafCount, uint256 rootSumWh) = (record.leafCount, record.cumulativeCreditWh);
+        if (leaves.length == 0 || leafCount == 0) return false;
+        bytes32 root = record.root;
+        assembly ("memory-safe") {
+            let preimage := mload(0x40)
+            let known := add(preimage, 128)
+            let end := known
+            let excess := 0
+            let ascends := 1
+            let previous := not(0)
+            let leaf := leaves.offset
+            for {
+                let leavesEnd := add(leaf, shl(7, leaves.length))
+            } lt(leaf, leavesEnd) {
+                leaf := add(leaf, 128)
+            } {
+                let index := calldataload(leaf)
+                let account := calldataload(add(leaf, 32))
+                let creditWh := calldataload(add(leaf, 64))
+                let debitWh := calldataload(add(leaf, 96))
+                ascends := and(ascends, slt(previous, index))
+                excess := or(excess, or(shr(96, account), or(creditWh, debitWh)))
+                mstore(preimage, or(shl(216, index), or(shl(56, account), shr(8, creditWh))))
+                mstore(add(preimage, 32), or(shl(248, creditWh), shl(184, debitWh)))
+                mstore(end, keccak256(preimage, 41))
+                mstore(add(end, 32), or(shl(64, index), creditWh))
+                previous := index
+                end := add(end, 64)
             }
-            count = parents;
+            mstore(add(end, 32), 0)
+            valid := and(ascends, lt(previous, leafCount))
+
+            if valid {
+                mstore8(preimage, 1)
+                let node := proof.offset
+                for {
+                    let last := sub(leafCount, 1)
+                } last {
+                    last := shr(1, last)
+                } {
+                    let above := known
+                    for {
+                        let place := known
+                    } lt(place, end) {
+                        above := add(above, 64)
+                    } {
+                        let hash := mload(place)
+                        let indexAndSum := mload(add(place, 32))
+                        let index := shr(64, indexAndSum)
+                        let sumWh := and(indexAndSum, 0xffffffffffffffff)
+                        place := add(place, 64)
+                        if or(xor(index, last), and(last, 1)) {
+                            let otherSumWh
+                            switch and(index, 1)
+                            case 0 {
+                                let next := mload(add(place, 32))
+                                mstore(add(preimage, 1), hash)
+                                switch eq(shr(64, next), add(index, 1))
+                                case 0 {
+                                    otherSumWh := calldataload(add(node, 32))
+                                    mstore(add(preimage, 33), calldataload(node))
+                                    node := add(node, 64)
+                                }
+                                default {
+                                    otherSumWh := and(next, 0xffffffffffffffff)
+                                    mstore(add(preimage, 33), mload(place))
+                                    place := add(place, 64)
+                                }
+                                mstore(add(preimage, 65), or(shl(192, sumWh), shl(128, otherSumWh)))
+                            }
+                            default {
+                                otherSumWh := calldataload(add(node, 32))
+                                mstore(add(preimage, 1), calldataload(node))
+                                mstore(add(preimage, 33), hash)
+                                mstore(add(preimage, 65), or(shl(192, otherSumWh), shl(128, sumWh)))
+                                node := add(node, 64)
+                            }
+                            hash := keccak256(preimage, 81)
+                            sumWh := add(sumWh, otherSumWh)
+                            excess := or(excess, or(otherSumWh, sumWh))
+                        }
+                        mstore(above, hash)
+                        mstore(add(above, 32), or(shl(64, shr(1, index)), and(sumWh, 0xffffffffffffffff)))
+                    }
+                    end := above
+                    mstore(add(end, 32), 0)
+                }
+                let consumed := eq(node, add(proof.offset, shl(6, proof.length)))
+                let top := and(eq(mload(known), root), eq(mload(add(known, 32)), rootSumWh))
+                valid := and(and(consumed, iszero(shr(64, excess))), top)
+            }
         }
-        Place memory top = frontier[0];
-        return used == proof.length && top.hash == record.root && top.sumWh == record.cumulativeCreditWh;
     }
 
-    function leafPlace(ISettlement.Leaf calldata leaf) private pure returns (Place memory) {
-        bytes32 hash = keccak256(
-            abi.encodePacked(uint8(0), leaf.index, leaf.account, leaf.creditWh, leaf.debitWh)
-        );
-        return Place({index: leaf.index, hash: hash, sumWh: leaf.creditWh});
-    }
-
-    /// @dev Replaces the place's hash and sum by its parent's; false if the sum leaves 64 bits.
-    function join(
-        Place memory place,
-        bytes32 siblingHash,
-        uint256 siblingSumWh,
-        bool placeIsLeft
-    ) private pure returns (bool) {
-        uint256 sumWh = place.sumWh + siblingSumWh;
-        if (sumWh > type(uint64).max) return false;
-        place.hash =
-            placeIsLeft
-                ? nodeHash(place.hash, siblingHash, uint64(place.sumWh), uint64(siblingSumWh))
-                : nodeHash(siblingHash, place.hash, uint64(siblingSumWh), uint64(place.sumWh));
-        place.sumWh = sumWh;
-        return true;
-    }
-
-    function nodeHash(
-        bytes32 left,
-        bytes32 right,
-        uint64 sumLeftWh,
-        uint64 sumRightWh
+    function leafHash(
+        uint256 index,
+        address account,
+        uint64 creditWh,
+        uint64 debitWh
     ) private pure returns (bytes32) {
-        return keccak256(abi.encodePacked(uint8(1), left, right, sumLeftWh, sumRightWh));
+        return keccak256(abi.encodePacked(uint8(0), uint32(index), account, creditWh, debitWh));
     }
 }

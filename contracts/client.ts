@@ -62,8 +62,6 @@ export interface SettledEvent extends SettlementRecord {
   readonly round: number;
   readonly intervalCreditWh: Wh;
   readonly dataHash: Hex;
-  /** Unix seconds from which the record can be claimed from, unless it is vetoed or its region paused. */
-  readonly validAt: number;
   readonly blockNumber: number;
   readonly blockHash: Hex;
   readonly transactionHash: Hex;
@@ -89,7 +87,7 @@ export function encodePost(settlement: Settlement, signatures: readonly Authorit
 export function encodePosts(attested: readonly AttestedSettlement[]): Hex {
   const settlements = attested.map(({ settlement }) => settlement);
   const signatures = concat(attested.map((one) => joinSignatures(one.signatures)));
-  return settlementInterface.encodeFunctionData("post", [settlements, signatures]) as Hex;
+  return settlementInterface.encodeFunctionData("post", [signatures, settlements]) as Hex;
 }
 
 /** The signatures, one after the other, in the strictly ascending order of signers that the contract demands. */
@@ -339,6 +337,5 @@ function settledFrom(args: Result): Omit<SettledEvent, "blockNumber" | "blockHas
     cumulativeDebitWh: wh(args["cumulativeDebitWh"] as bigint),
     leafCount: Number(args["leafCount"]),
     dataHash: args["dataHash"] as Hex,
-    validAt: Number(args["validAt"]),
   };
 }

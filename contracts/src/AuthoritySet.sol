@@ -5,8 +5,9 @@ import {Eip712Domain} from "./Eip712Domain.sol";
 import {IAuthoritySet} from "./IAuthoritySet.sol";
 
 /// @title The set of authorities, their signatures, and how they replace themselves
-/// @dev Owns `_set`, `_members`, `_authorities`, `_rotation` and `_rotationSpent`. Keys are secp256k1 keys only: what
-/// a contract says of a signature (ERC-1271) changes over time and is no evidence.
+/// @dev Owns `_set`, `_suspended`, `_rotation` and `_rotationSpent`. The members are the code of a contract of their
+/// own, because that is read at once: a slot each would cost every post 2,000 gas a signer. Keys are secp256k1 keys
+/// only: what a contract says of a signature (ERC-1271) changes over time and is no evidence.
 abstract contract AuthoritySet is IAuthoritySet, Eip712Domain {
     uint256 internal constant SIGNATURE_LENGTH = 65;
     uint256 private constant MAX_AUTHORITIES = 32;
@@ -16,19 +17,24 @@ abstract contract AuthoritySet is IAuthoritySet, Eip712Domain {
         "Rotation(uint32 epoch,uint8 threshold,uint8 vetoThreshold,address[] members)"
     );
 
-    struct Terms {
+    struct Set {
+        // Slot 0: all that a signature is checked against.
+        address roster;
         uint32 epoch;
         uint8 threshold;
         uint8 vetoThreshold;
-        uint8 activeCount;
-        // The epoch of the latest set that came by a rotation of its own, not by governance.
+        // Bit i: member i of the roster is suspended.
+        uint32 suspendedMembers;
+        // Slot 1: the epoch of the latest set that came by a rotation of its own, not by governance.
         uint32 selfRotatedEpoch;
     }
 
-    struct Authority {
-        // The latest epoch whose set the address is a member of.
-        uint32 epoch;
-        bool suspended;
+    /// @dev The current set, read once in a transaction.
+    struct Signers {
+        uint256 epoch;
+        uint256 threshold;
+        uint256 suspendedMembers;
+        address[] members;
     }
 
     struct WaitingRotation {
@@ -36,9 +42,8 @@ abstract contract AuthoritySet is IAuthoritySet, Eip712Domain {
         uint64 executableAt;
     }
 
-    Terms internal _set;
-    address[] private _members;
-    mapping(address authority => Authority) internal _authorities;
+    Set internal _set;
+    mapping(address authority => bool) internal _suspended;
     WaitingRotation private _rotation;
     mapping(bytes32 digest => bool) private _rotationSpent;
 
@@ -48,17 +53,17 @@ abstract contract AuthoritySet is IAuthoritySet, Eip712Domain {
 
     /// @inheritdoc IAuthoritySet
     function proposeRotation(Rotation calldata rotation, bytes calldata signatures) external {
-        Terms memory set = _set;
-        if (rotation.epoch != set.epoch) revert WrongEpoch(set.epoch);
+        uint32 epoch = _set.epoch;
+        if (rotation.epoch != epoch) revert WrongEpoch(epoch);
         bytes32 signed = _rotationDigest(rotation);
-        _requireThreshold(signed, signatures, set.threshold);
+        _activeWhoSigned(signed, signatures, _set.threshold);
         if (_rotationSpent[signed]) revert RotationSpent();
         _requireValidSet(rotation.threshold, rotation.vetoThreshold, rotation.members);
 
         _rotationSpent[signed] = true;
         uint64 executableAt = uint64(block.timestamp) + rotationDelayS();
         _rotation = WaitingRotation({digest: signed, executableAt: executableAt});
-        emit RotationProposed(set.epoch, signed, executableAt);
+        emit RotationProposed(epoch, signed, executableAt);
     }
 
     /// @inheritdoc IAuthoritySet
@@ -76,17 +81,17 @@ abstract contract AuthoritySet is IAuthoritySet, Eip712Domain {
         view
         returns (uint32 epoch, uint8 threshold, uint8 vetoThreshold, address[] memory members)
     {
-        return (_set.epoch, _set.threshold, _set.vetoThreshold, _members);
+        return (_set.epoch, _set.threshold, _set.vetoThreshold, _members());
     }
 
     /// @inheritdoc IAuthoritySet
     function activeAuthorities() external view returns (uint256) {
-        return _set.activeCount;
+        return _activeCount();
     }
 
     /// @inheritdoc IAuthoritySet
     function isSuspended(address authority) external view returns (bool) {
-        return _authorities[authority].suspended;
+        return _suspended[authority];
     }
 
     /// @inheritdoc IAuthoritySet
@@ -106,12 +111,11 @@ abstract contract AuthoritySet is IAuthoritySet, Eip712Domain {
     function _install(uint8 threshold, uint8 vetoThreshold, address[] memory members) internal {
         _requireValidSet(threshold, vetoThreshold, members);
         uint32 epoch = _set.epoch + 1;
-        for (uint256 i = 0; i < members.length; i++) _authorities[members[i]].epoch = epoch;
-        _members = members;
+        _set.roster = _deployRoster(members);
         _set.epoch = epoch;
         _set.threshold = threshold;
         _set.vetoThreshold = vetoThreshold;
-        _set.activeCount = uint8(members.length);
+        _set.suspendedMembers = 0;
         delete _rotation;
         emit AuthoritySetChanged(epoch, threshold, vetoThreshold, members);
     }
@@ -122,58 +126,165 @@ abstract contract AuthoritySet is IAuthoritySet, Eip712Domain {
         delete _rotation;
     }
 
-    /// @dev Returns whether the authority was active.
-    function _suspend(address authority) internal returns (bool) {
-        if (_authorities[authority].suspended) return false;
-        _authorities[authority].suspended = true;
-        if (_isMember(authority)) _set.activeCount--;
+    function _suspend(address authority) internal {
+        if (_suspended[authority]) return;
+        _suspended[authority] = true;
+        _set.suspendedMembers |= _memberBit(authority);
         emit AuthoritySuspended(authority);
-        return true;
     }
 
     function _reinstate(address authority) internal {
-        _authorities[authority].suspended = false;
-        if (_isMember(authority)) _set.activeCount++;
+        _suspended[authority] = false;
+        _set.suspendedMembers &= ~_memberBit(authority);
         emit AuthorityReinstated(authority);
     }
 
-    function _isMember(address authority) internal view returns (bool) {
-        return _authorities[authority].epoch == _set.epoch;
+    function _activeCount() internal view returns (uint256 count) {
+        count = _members().length;
+        for (uint256 mask = _set.suspendedMembers; mask != 0; mask &= mask - 1) count--;
     }
 
-    /// @dev The signers are as many as `threshold`, active members, and returned in ascending order.
-    function _requireThreshold(
+    /// @dev 0 for an address that is no member.
+    function _memberBit(address authority) private view returns (uint32) {
+        address[] memory members = _members();
+        for (uint256 i = 0; i < members.length; i++) if (members[i] == authority) return uint32(1 << i);
+        return 0;
+    }
+
+    function _signersOfCurrentSet() internal view returns (Signers memory) {
+        return
+            Signers({
+                epoch: _set.epoch,
+                threshold: _set.threshold,
+                suspendedMembers: _set.suspendedMembers,
+                members: _members()
+            });
+    }
+
+    /// @dev `threshold` signatures by active members, strictly ascending as the members are: one walk along these
+    /// finds all signers, and they are distinct. The caller has checked that there are as many at `signaturesAt`.
+    /// Assembly, because a post spends a tenth of its own instructions here: docs/contracts.md has the figures, and
+    /// `_activeWhoSigned` is the plain version that it is tested against.
+    function _requireActive(bytes32 signed, uint256 signaturesAt, Signers memory signers) internal view {
+        uint256 threshold = signers.threshold;
+        uint256 suspendedMembers = signers.suspendedMembers;
+        address[] memory members = signers.members;
+        uint256 i = 0;
+        assembly ("memory-safe") {
+            let words := mload(0x40)
+            let first := add(members, 0x20)
+            let end := add(first, shl(5, mload(members)))
+            let next := first
+            mstore(words, signed)
+            for {} lt(i, threshold) {
+                i := add(i, 1)
+            } {
+                mstore(add(words, 0x20), byte(0, calldataload(add(signaturesAt, 0x40))))
+                calldatacopy(add(words, 0x40), signaturesAt, 0x40)
+                // Where recovery fails nothing is returned, and the 0, which is no member, stays.
+                mstore(0, 0)
+                pop(staticcall(gas(), 1, words, 0x80, 0, 0x20))
+                let signer := mload(0)
+                for {} lt(next, end) {
+                    next := add(next, 0x20)
+                } {
+                    if eq(mload(next), signer) {
+                        break
+                    }
+                }
+                let isSuspended := and(shr(shr(5, sub(next, first)), suspendedMembers), 1)
+                if or(or(eq(next, end), isSuspended), gt(mload(add(words, 0x60)), MAX_LOW_S)) {
+                    break
+                }
+                next := add(next, 0x20)
+                signaturesAt := add(signaturesAt, SIGNATURE_LENGTH)
+            }
+        }
+        if (i < threshold) revert InvalidSignature(i);
+    }
+
+    /// @dev As before, for `count` signatures; returns the signers.
+    function _activeWhoSigned(
         bytes32 signed,
         bytes calldata signatures,
-        uint256 threshold
+        uint256 count
     ) internal view returns (address[] memory signers) {
-        if (signatures.length != threshold * SIGNATURE_LENGTH) revert WrongSignatureCount();
+        if (signatures.length != count * SIGNATURE_LENGTH) revert WrongSignatureCount();
         signers = _membersWhoSigned(signed, signatures);
-        for (uint256 i = 0; i < signers.length; i++) {
-            if (_authorities[signers[i]].suspended) revert InvalidSignature(i);
-        }
+        for (uint256 i = 0; i < count; i++) if (_suspended[signers[i]]) revert InvalidSignature(i);
     }
 
-    /// @dev Members of the current set, suspended or not, strictly ascending: as many as 32 at most.
+    /// @dev Members of the current set, suspended or not, strictly ascending: as many as there are signatures.
     function _membersWhoSigned(
         bytes32 signed,
         bytes calldata signatures
     ) internal view returns (address[] memory signers) {
         uint256 count = signatures.length / SIGNATURE_LENGTH;
-        if (signatures.length % SIGNATURE_LENGTH != 0 || count > MAX_AUTHORITIES)
+        address[] memory members = _members();
+        if (signatures.length != count * SIGNATURE_LENGTH || count > members.length) {
             revert WrongSignatureCount();
+        }
         signers = new address[](count);
-        address previous = address(0);
+        uint256 next = 0;
         for (uint256 i = 0; i < count; i++) {
-            bytes calldata signature = signatures[i * SIGNATURE_LENGTH:(i + 1) * SIGNATURE_LENGTH];
-            bytes32 s = bytes32(signature[32:64]);
-            // A failed recovery gives address 0, which is never above the one before.
-            address signer = ecrecover(signed, uint8(signature[64]), bytes32(signature[0:32]), s);
-            if (signer <= previous || uint256(s) > MAX_LOW_S || !_isMember(signer)) {
-                revert InvalidSignature(i);
-            }
-            previous = signer;
+            address signer = _recover(signed, _offsetOf(signatures) + i * SIGNATURE_LENGTH);
+            next = _memberAfter(members, next, signer, i);
             signers[i] = signer;
+        }
+    }
+
+    /// @dev One more than the place of the signer of signature `i` among the members from `next` on.
+    function _memberAfter(
+        address[] memory members,
+        uint256 next,
+        address signer,
+        uint256 i
+    ) private pure returns (uint256) {
+        for (; next < members.length; next++) {
+            if (members[next] == signer) return next + 1;
+        }
+        revert InvalidSignature(i);
+    }
+
+    function _offsetOf(bytes calldata data) internal pure returns (uint256 offset) {
+        assembly ("memory-safe") {
+            offset := data.offset
+        }
+    }
+
+    /// @dev Who made the signature at this place of calldata; 0, which is never above another address, where s is
+    /// high or recovery fails.
+    function _recover(bytes32 signed, uint256 signatureAt) private view returns (address signer) {
+        assembly ("memory-safe") {
+            let words := mload(0x40)
+            mstore(words, signed)
+            mstore(add(words, 0x20), byte(0, calldataload(add(signatureAt, 0x40))))
+            calldatacopy(add(words, 0x40), signatureAt, 0x40)
+            mstore(0, 0)
+            if iszero(gt(mload(add(words, 0x60)), MAX_LOW_S)) {
+                // Where recovery fails nothing is returned, and the 0 stays.
+                pop(staticcall(gas(), 1, words, 0x80, 0, 0x20))
+            }
+            signer := mload(0)
+        }
+    }
+
+    function _members() private view returns (address[] memory members) {
+        address roster = _set.roster;
+        uint256 count = (roster.code.length - 1) / 32;
+        members = new address[](count);
+        assembly ("memory-safe") {
+            extcodecopy(roster, add(members, 0x20), 1, mul(count, 0x20))
+        }
+    }
+
+    /// @dev A contract whose code is STOP, so that nobody can call it, and the addresses in 32 bytes each.
+    function _deployRoster(address[] memory members) private returns (address roster) {
+        bytes memory code = bytes.concat(hex"00", abi.encodePacked(members));
+        // PUSH2 length, DUP1, PUSH1 10, PUSH0, CODECOPY, PUSH0, RETURN: ten bytes that return what follows them.
+        bytes memory creation = bytes.concat(hex"61", bytes2(uint16(code.length)), hex"80600a5f395ff3", code);
+        assembly ("memory-safe") {
+            roster := create(0, add(creation, 0x20), mload(creation))
         }
     }
 
@@ -184,7 +295,7 @@ abstract contract AuthoritySet is IAuthoritySet, Eip712Domain {
         if (vetoThreshold > spare || (vetoThreshold == 0 && spare != 0)) revert InvalidAuthorities();
         address previous = address(0);
         for (uint256 i = 0; i < count; i++) {
-            if (members[i] <= previous || _authorities[members[i]].suspended) revert InvalidAuthorities();
+            if (members[i] <= previous || _suspended[members[i]]) revert InvalidAuthorities();
             previous = members[i];
         }
     }

@@ -22,8 +22,16 @@ abstract contract Eip712Domain {
         return block.chainid == _deploymentChainId ? _deploymentDomainSeparator : _computeDomainSeparator();
     }
 
-    function _typedDigest(bytes32 structHash) internal view returns (bytes32) {
-        return keccak256(abi.encodePacked(hex"1901", _domainSeparator(), structHash));
+    /// @dev keccak256(0x1901 | domain separator | struct hash).
+    function _typedDigest(bytes32 structHash) internal view returns (bytes32 digest) {
+        bytes32 separator = _domainSeparator();
+        assembly ("memory-safe") {
+            let words := mload(0x40)
+            mstore(words, shl(240, 0x1901))
+            mstore(add(words, 0x02), separator)
+            mstore(add(words, 0x22), structHash)
+            digest := keccak256(words, 0x42)
+        }
     }
 
     function _computeDomainSeparator() private view returns (bytes32) {

@@ -35,7 +35,7 @@ abstract contract Equivocation is Posting {
         bool compromised = signers.length >= threshold && others.length >= threshold;
         if (compromised) compromised = _isFirst(address(0), settlement);
         if (!acted && !compromised) revert NothingProven();
-        if (compromised || _set.activeCount < threshold) _pause(settlement.region, region);
+        if (compromised || _activeCount() < threshold) _pause(settlement.region, region);
     }
 
     /// @dev A pause that runs already is neither lengthened nor started anew.
@@ -43,6 +43,7 @@ abstract contract Equivocation is Posting {
         if (block.timestamp < region.pausedUntil) return;
         uint64 until = uint64(block.timestamp + PAUSE_LENGTH_S);
         region.pausedUntil = uint40(until);
+        region.tip = region.tip.held();
         emit RegionPausedUntil(number, until);
     }
 
@@ -59,7 +60,7 @@ abstract contract Equivocation is Posting {
         for (uint256 i = 0; i < signers.length; i++) {
             while (j < others.length && others[j] < signers[i]) j++;
             if (j == others.length) break;
-            if (others[j] != signers[i] || _authorities[signers[i]].suspended) continue;
+            if (others[j] != signers[i] || _suspended[signers[i]]) continue;
             if (!_isFirst(signers[i], settlement)) continue;
             _suspend(signers[i]);
             acted = true;

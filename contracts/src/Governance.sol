@@ -4,6 +4,7 @@ pragma solidity 0.8.30;
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {Equivocation} from "./Equivocation.sol";
 import {IGovernance} from "./IGovernance.sol";
+import {TipWord, TipWords} from "./TipWord.sol";
 import {Vetoes} from "./Vetoes.sol";
 
 /// @title Governance
@@ -27,19 +28,20 @@ abstract contract Governance is Vetoes, Equivocation, AccessManaged {
         if (_regionNumbers.length == MAX_REGIONS) revert InvalidRegion();
         bytes32 nameHash = keccak256(bytes(regionName));
         Region storage stored = _regions[region];
-        if (stored.capWh != 0 || _nameTaken[nameHash]) revert RegionExists(region);
+        if (stored.tip.capWh() != 0 || _nameTaken[nameHash]) revert RegionExists(region);
 
         _nameTaken[nameHash] = true;
         _regionNumbers.push(region);
         stored.name = regionName;
-        stored.capWh = _validCap(capWh);
+        stored.tip = _withCap(stored, capWh);
         stored.startInterval = uint48(startInterval);
         emit RegionRegistered(region, regionName, capWh, startInterval);
     }
 
     /// @inheritdoc IGovernance
     function setCap(uint32 region, uint64 capWh) external restricted {
-        _registered(region).capWh = _validCap(capWh);
+        Region storage stored = _registered(region);
+        stored.tip = _withCap(stored, capWh);
         emit CapChanged(region, capWh);
     }
 
@@ -96,12 +98,12 @@ abstract contract Governance is Vetoes, Equivocation, AccessManaged {
 
     /// @inheritdoc IGovernance
     function reinstateAuthority(address authority) external restricted {
-        if (!_authorities[authority].suspended) revert NotSuspended();
+        if (!_suspended[authority]) revert NotSuspended();
         _reinstate(authority);
     }
 
-    function _validCap(uint64 capWh) private pure returns (uint48) {
-        if (capWh == 0 || capWh > type(uint48).max) revert InvalidCap();
-        return uint48(capWh);
+    function _withCap(Region storage region, uint64 capWh) private view returns (TipWord) {
+        if (capWh == 0 || capWh > TipWords.MAX_CAP_WH) revert InvalidCap();
+        return region.tip.withCap(capWh);
     }
 }

@@ -18,7 +18,7 @@ interface IGovernance is ISettlementTypes {
 
     /// @notice Number 0, a start off the interval grid, a name not of 1 to 31 bytes, or one region too many.
     error InvalidRegion();
-    /// @notice A cap is above 0 and below 2^48 Wh.
+    /// @notice A cap is above 0 and below 2^39 Wh (549 GWh).
     error InvalidCap();
     /// @notice The region's number or its name is taken.
     error RegionExists(uint32 region);

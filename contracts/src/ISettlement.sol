@@ -11,7 +11,7 @@ import {IVetoes} from "./IVetoes.sol";
 /// accounts. The contract chains the attested roots per region, holds each open to veto for a window, and mints
 /// each account the part of its proven credit that it was not minted yet.
 interface ISettlement is IAuthoritySet, IVetoes, IGovernance, IClaims {
-    /// @notice A settlement was accepted, and can be claimed from as of `validAt`. Once per (region, round,
+    /// @notice A settlement was accepted; it can be claimed from once its window is over. Once per (region, round,
     /// interval).
     event Settled(
         uint32 indexed region,
@@ -23,8 +23,7 @@ interface ISettlement is IAuthoritySet, IVetoes, IGovernance, IClaims {
         uint64 cumulativeCreditWh,
         uint64 cumulativeDebitWh,
         uint32 leafCount,
-        bytes32 dataHash,
-        uint64 validAt
+        bytes32 dataHash
     );
 
     /// @notice Interval length or window are out of range, or the rotation delay is shorter than the window.
@@ -62,11 +61,11 @@ interface ISettlement is IAuthoritySet, IVetoes, IGovernance, IClaims {
 
     /// @notice Accepts settlements that each continue their region's tip. Anyone may relay. One that was accepted
     /// before with the same content is skipped; anything else that is not valid reverts the transaction.
-    /// @param settlements 1 to 256, of one region or of several.
     /// @param signatures For each settlement `threshold` signatures `r | s | v` of 65 bytes over
     /// `digest(settlement)`, by active authorities of the current epoch in strictly ascending order of their
     /// addresses; one settlement's after the other's.
-    function post(Settlement[] calldata settlements, bytes calldata signatures) external;
+    /// @param settlements 1 to 256, of one region or of several.
+    function post(bytes calldata signatures, Settlement[] calldata settlements) external;
 
     /// @notice The state the region's next settlement must continue. Reverts for an unknown region.
     function tip(uint32 region) external view returns (Tip memory);

@@ -2,6 +2,7 @@
 pragma solidity 0.8.30;
 
 import {ISettlement} from "./ISettlement.sol";
+import {TipWord} from "./TipWord.sol";
 
 /// @title Regions, their tips and the rings of their records
 /// @dev Owns `_regions` and `_regionNumbers`. A record lies in its region's ring at (interval / length) % 256, as
@@ -14,24 +15,18 @@ abstract contract Records is ISettlement {
     uint256 internal constant PAUSE_LENGTH_S = 7 days;
 
     struct Region {
-        // Slot 0: the tip; a post reads and writes it. `lastValidAt` is the latest that was handed out, even where
-        // its record was dropped.
-        uint48 interval;
-        uint64 cumulativeCreditWh;
-        uint64 cumulativeDebitWh;
-        uint48 lastValidAt;
-        uint32 round;
-        // Slot 1: the tip's.
+        // Slot 0, read and written by posts.
+        TipWord tip;
+        // Slot 1, the tip's, read and written by posts.
         bytes32 root;
-        // Slot 2: a claim reads and writes it, a post reads it. `claimedTotalWh` is the highest total of a record
-        // that was claimed from. A cap of 0 marks a region that is not registered. While vetoes wait for a ruling,
-        // `droppedAfter` is not 0, and records with a later validAt are dropped.
+        // Slot 2, read and written by claims. `claimedTotalWh` is the highest total of a record that was claimed
+        // from. While vetoes wait for a ruling, `droppedAfter` is not 0, and records with a later validAt are
+        // dropped. Whoever sets it or `pausedUntil` marks the tip as held.
         uint64 mintedWh;
         uint64 claimedTotalWh;
-        uint48 capWh;
         uint40 droppedAfter;
         uint40 pausedUntil;
-        // Slot 3: read by the region's first post, by vetoes and rulings. `droppedInterval` is the interval of the
+        // Slot 3, read by the region's first post, by vetoes and rulings. `droppedInterval` is the interval of the
         // latest dropped record, `stoppedEpoch` the epoch of the latest veto; vetoes of rounds below `openRound`
         // wait for nothing.
         uint48 startInterval;
@@ -39,7 +34,7 @@ abstract contract Records is ISettlement {
         uint32 openVetoes;
         uint32 stoppedEpoch;
         uint32 openRound;
-        // Slot 4: at most 31 bytes.
+        // Slot 4, at most 31 bytes.
         string name;
         // Slots 5 to 260.
         bytes32[RING_SIZE] ring;
@@ -54,7 +49,8 @@ abstract contract Records is ISettlement {
     uint32[] internal _regionNumbers;
 
     constructor(uint64 intervalLengthS_, uint64 windowS_) {
-        if (intervalLengthS_ == 0 || windowS_ > 30 days) revert InvalidDeployment();
+        // From a minute on, the number of an interval fits its 32 bits for 8,000 years.
+        if (intervalLengthS_ < 1 minutes || windowS_ > 30 days) revert InvalidDeployment();
         intervalLengthS = intervalLengthS_;
         windowS = windowS_;
     }
@@ -62,14 +58,16 @@ abstract contract Records is ISettlement {
     /// @inheritdoc ISettlement
     function tip(uint32 region) external view returns (Tip memory) {
         Region storage stored = _registered(region);
+        TipWord word = stored.tip;
+        uint64 interval = uint64(word.index() * intervalLengthS);
         return
             Tip({
-                round: stored.round,
-                interval: stored.interval,
+                round: uint32(word.round()),
+                interval: interval,
                 root: stored.root,
-                cumulativeCreditWh: stored.cumulativeCreditWh,
-                cumulativeDebitWh: stored.cumulativeDebitWh,
-                recordSlot: stored.interval == 0 ? bytes32(0) : stored.ring[_ringIndex(stored.interval)]
+                cumulativeCreditWh: uint64(word.creditWh()),
+                cumulativeDebitWh: uint64(word.debitWh()),
+                recordSlot: interval == 0 ? bytes32(0) : stored.ring[_ringIndex(interval)]
             });
     }
 
@@ -79,7 +77,7 @@ abstract contract Records is ISettlement {
         return
             RegionInfo({
                 name: stored.name,
-                capWh: stored.capWh,
+                capWh: uint64(stored.tip.capWh()),
                 startInterval: stored.startInterval,
                 mintedWh: stored.mintedWh,
                 pausedUntil: stored.pausedUntil,
@@ -118,7 +116,7 @@ abstract contract Records is ISettlement {
 
     function _registered(uint32 region) internal view returns (Region storage stored) {
         stored = _regions[region];
-        if (stored.capWh == 0) revert UnknownRegion(region);
+        if (stored.tip.capWh() == 0) revert UnknownRegion(region);
     }
 
     /// @dev Whether the ring holds the record and no veto dropped it; it may be pending.
@@ -166,7 +164,12 @@ abstract contract Records is ISettlement {
         return bytes26(slot << 48);
     }
 
-    function _commitment(Record memory record) internal pure returns (bytes26) {
-        return bytes26(keccak256(abi.encode(record)));
+    /// @dev Unclean bits of calldata make a hash that no record has.
+    function _commitment(Record calldata record) internal pure returns (bytes26 commitment) {
+        assembly ("memory-safe") {
+            let words := mload(0x40)
+            calldatacopy(words, record, 0xc0)
+            commitment := shl(48, shr(48, keccak256(words, 0xc0)))
+        }
     }
 }

@@ -3,6 +3,7 @@ pragma solidity 0.8.30;
 
 import {IVetoes} from "./IVetoes.sol";
 import {Posting} from "./Posting.sol";
+import {TipWord} from "./TipWord.sol";
 
 /// @title Vetoes: how pending records are dropped, and how a region is reopened
 /// @dev Owns `_vetoSigners`; writes a region's tip, what it says about drops, and its ring.
@@ -20,10 +21,11 @@ abstract contract Vetoes is Posting {
         Record calldata parent,
         bytes calldata signatures
     ) external {
-        if (_set.vetoThreshold == 0) revert NoVeto();
-        address[] memory signers = _requireThreshold(_vetoDigest(settlement), signatures, _set.vetoThreshold);
+        uint256 vetoThreshold = _set.vetoThreshold;
+        if (vetoThreshold == 0) revert NoVeto();
+        address[] memory signers = _activeWhoSigned(_vetoDigest(settlement), signatures, vetoThreshold);
         Region storage region = _registered(settlement.region);
-        uint32 round = region.round;
+        uint32 round = uint32(region.tip.round());
         _drop(region, settlement, parent);
         region.openVetoes++;
         region.stoppedEpoch = _set.epoch;
@@ -36,7 +38,7 @@ abstract contract Vetoes is Posting {
         Region storage stored = _registered(region);
         if (stored.openVetoes == 0 || _set.selfRotatedEpoch <= stored.stoppedEpoch) revert NotReopenable();
         stored.openVetoes = 0;
-        stored.openRound = stored.round;
+        stored.openRound = uint32(stored.tip.round());
         _reopen(region, stored);
     }
 
@@ -54,26 +56,37 @@ abstract contract Vetoes is Posting {
     /// later validAt is void. Their ring slots are cleared when the region is reopened.
     function _drop(Region storage region, Settlement calldata settlement, Record calldata parent) internal {
         bytes32 slot = region.ring[_ringIndex(settlement.interval)];
-        Record memory record = _recordOf(settlement, _contentHash(settlement));
-        if (_committed(slot) != _commitment(record)) revert UnknownRecord();
+        if (_committed(slot) != _commitmentOf(settlement)) revert UnknownRecord();
         if (_isDropped(region, slot)) revert RecordDropped();
         if (!_isOpenToVeto(region, slot)) revert RecordMature(_validAt(slot));
         uint64 debitWh = _parentDebitWh(region, settlement, parent, slot);
 
-        if (region.droppedAfter == 0) region.droppedInterval = region.interval;
+        TipWord tip = region.tip;
+        if (region.droppedAfter == 0) region.droppedInterval = uint48(tip.index() * intervalLengthS);
         region.droppedAfter = uint40(_validAt(slot) - 1);
-        region.interval = uint48(settlement.prevInterval);
         region.root = settlement.prevRoot;
-        region.cumulativeCreditWh = settlement.cumulativeCreditWh - settlement.intervalCreditWh;
-        region.cumulativeDebitWh = debitWh;
-        emit RecordsDropped(settlement.region, region.round++, settlement.interval, settlement.prevInterval);
+        region.tip = tip
+            .continued(
+                settlement.prevInterval / intervalLengthS,
+                settlement.cumulativeCreditWh - settlement.intervalCreditWh,
+                debitWh,
+                tip.lastValidAt()
+            )
+            .nextRound();
+        emit RecordsDropped(
+            settlement.region,
+            uint32(tip.round()),
+            settlement.interval,
+            settlement.prevInterval
+        );
     }
 
     /// @dev Clears the slots of dropped records, at most the whole ring, so that they cannot mature.
     function _reopen(uint32 number, Region storage region) internal {
         uint256 droppedAfter = region.droppedAfter;
-        uint256 first = region.interval / intervalLengthS + 1;
-        if (region.interval == 0) first = region.startInterval / intervalLengthS + 1;
+        TipWord tip = region.tip;
+        uint256 first = tip.index() + 1;
+        if (first == 1) first = region.startInterval / intervalLengthS + 1;
         uint256 last = region.droppedInterval / intervalLengthS;
         if (last - first >= RING_SIZE) first = last - RING_SIZE + 1;
         for (uint256 i = first; i <= last; i++) {
@@ -81,7 +94,7 @@ abstract contract Vetoes is Posting {
         }
         region.droppedAfter = 0;
         region.droppedInterval = 0;
-        emit RegionReopened(number, region.round);
+        emit RegionReopened(number, uint32(tip.round()));
     }
 
     /// @dev The only part of the parent that the settlement does not bind. A later record may have taken the

@@ -19,7 +19,7 @@ contract DeploymentTest is SettlementTest {
     }
 
     function test_ADeploymentHasAManagerAnIntervalAndABoundedWindow() public {
-        refuseDeployment(0, 0);
+        refuseDeployment(59, 0);
         refuseDeployment(LENGTH_S, 30 days + 1);
         manager = address(0xbeef);
         refuseDeployment(LENGTH_S, 0);
@@ -62,10 +62,20 @@ contract DeploymentTest is SettlementTest {
         refuseRegion(0, "western", CAP_WH, START);
         refuseRegion(9, "", CAP_WH, START);
         refuseRegion(9, "a name that is longer than 31 b.", CAP_WH, START);
-        refuseRegion(9, "western", 0, START);
-        refuseRegion(9, "western", uint64(type(uint48).max) + 1, START);
         refuseRegion(9, "western", CAP_WH, (uint64(type(uint48).max) / LENGTH_S + 1) * LENGTH_S);
         refuseRegion(9, "western", CAP_WH, START + 1);
+    }
+
+    function test_ACapIsAbove0AndFitsItsPlace() public {
+        uint64[2] memory refused = [0, uint64(1) << 39];
+        for (uint256 i = 0; i < refused.length; i++) {
+            vm.expectRevert(IGovernance.InvalidCap.selector);
+            ledger.registerRegion(9, "western", refused[i], START);
+            vm.expectRevert(IGovernance.InvalidCap.selector);
+            ledger.setCap(REGION, refused[i]);
+        }
+        ledger.registerRegion(9, "western", (uint64(1) << 39) - 1, START);
+        vm.assertEq(ledger.regionInfo(9).capWh, (uint64(1) << 39) - 1);
     }
 
     function test_NumbersAndNamesAreUnique() public {

@@ -77,7 +77,7 @@ contract GasTest is SettlementTest {
     }
 
     function postOf(ISettlementTypes.Settlement memory settlement) private view returns (bytes memory) {
-        return abi.encodeCall(ISettlement.post, (alone(settlement), signaturesOf(settlement, THRESHOLD)));
+        return abi.encodeCall(ISettlement.post, (signaturesOf(settlement, THRESHOLD), alone(settlement)));
     }
 
     function claimOf(

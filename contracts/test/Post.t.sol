@@ -30,8 +30,7 @@ contract PostTest is SettlementTest {
             700,
             0,
             3,
-            honest.dataHash,
-            uint64(block.timestamp)
+            honest.dataHash
         );
         post(honest, signatures);
 
@@ -238,9 +237,9 @@ contract PostTest is SettlementTest {
 
     function testFuzz_AFlippedBitInTheSignedMessageIsRefused(uint256 bit) public {
         bytes memory signatures = signaturesOf(honest, THRESHOLD);
-        bytes memory arguments = abi.encode(alone(honest), signatures);
-        // Behind the two offsets and the number of settlements.
-        bit = 96 * 8 + (bit % (abi.encode(honest).length * 8));
+        bytes memory arguments = abi.encode(signatures, alone(honest));
+        // The settlement is the last of the arguments.
+        bit = (arguments.length - abi.encode(honest).length) * 8 + (bit % (abi.encode(honest).length * 8));
         arguments[bit / 8] ^= bytes1(uint8(1 << (bit % 8)));
         (bool accepted, ) = address(ledger).call(bytes.concat(ISettlement.post.selector, arguments));
         vm.assertFalse(accepted, "the altered message");
@@ -266,7 +265,7 @@ contract PostTest is SettlementTest {
         honest.intervalCreditWh = honest.cumulativeCreditWh;
         signatures = signaturesOf(honest, THRESHOLD);
         vm.expectRevert();
-        other.post(alone(honest), signatures);
+        other.post(signatures, alone(honest));
     }
 
     function test_ARecordIsReplacedAfter256Intervals() public {

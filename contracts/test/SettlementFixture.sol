@@ -153,7 +153,7 @@ abstract contract SettlementFixture {
     }
 
     function post(ISettlementTypes.Settlement memory settlement, bytes memory signatures) internal {
-        ledger.post(alone(settlement), signatures);
+        ledger.post(signatures, alone(settlement));
     }
 
     function alone(

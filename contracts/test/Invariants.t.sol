@@ -24,7 +24,7 @@ contract World is SettlementFixture {
     bool public mintedFell;
 
     constructor() {
-        deployLedger();
+        deployLedger(0);
     }
 
     function post(

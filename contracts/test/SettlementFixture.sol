@@ -32,11 +32,11 @@ abstract contract SettlementFixture {
     /// @dev Ascending by address.
     uint256[] internal keys;
 
-    function deployLedger() internal {
+    function deployLedger(uint64 windowS) internal {
         vm.warp(START + 1000 * LENGTH_S);
         for (uint256 key = 11; key <= 15; key++) insertKey(key);
         manager = deployCode(vm.getCode("AccessManager.sol:AccessManager"), abi.encode(address(this)));
-        ledger = deploy(LENGTH_S, 0, THRESHOLD, VETO_THRESHOLD, authorities());
+        ledger = deploy(LENGTH_S, windowS, THRESHOLD, VETO_THRESHOLD, authorities());
         ledger.registerRegion(REGION, "bangkok", CAP_WH, START);
         ledger.registerRegion(OTHER_REGION, "northern", CAP_WH, START);
     }
@@ -180,6 +180,6 @@ abstract contract SettlementFixture {
 /// @notice A test that starts from the fixture's contract.
 abstract contract SettlementTest is SettlementFixture {
     function setUp() public virtual {
-        deployLedger();
+        deployLedger(0);
     }
 }

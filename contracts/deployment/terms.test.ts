@@ -92,8 +92,8 @@ for (const [what, change, fault] of [
     /regions\[0\]\.capWh: a decimal number/,
   ],
   [
-    "a cap beyond 48 bits",
-    { regions: [{ ...TERMS.regions[0], capWh: `${2n ** 48n}` }] },
+    "a cap beyond 39 bits",
+    { regions: [{ ...TERMS.regions[0], capWh: `${2n ** 39n}` }] },
     /regions\[0\]\.capWh/,
   ],
   [

@@ -11,7 +11,7 @@ export interface RegionDeployment {
   readonly regionId: number;
   /** 1 to 31 bytes; unique. */
   readonly name: string;
-  /** The most credit one interval of the region can add; above 0, below 2^48. */
+  /** The most credit one interval of the region can add; above 0, below 2^39. */
   readonly capWh: Wh;
   /** Unix seconds, a multiple of the interval length; the first settlement ends after it. */
   readonly startInterval: number;
@@ -189,10 +189,10 @@ class TermsReader {
   /** Decimal text, as JSON's numbers are not exact. */
   amount(name: string): bigint {
     const value = this.#fields[name];
-    if (typeof value === "string" && /^[1-9][0-9]{0,14}$/.test(value) && BigInt(value) < 1n << 48n) {
+    if (typeof value === "string" && /^[1-9][0-9]{0,11}$/.test(value) && BigInt(value) < 1n << 39n) {
       return BigInt(value);
     }
-    this.#faults.push(`${this.path}${name}: a decimal number above 0 and below 2^48, as text, was expected`);
+    this.#faults.push(`${this.path}${name}: a decimal number above 0 and below 2^39, as text, was expected`);
     return 1n;
   }
 }

@@ -22,8 +22,8 @@ abstract contract Claims is Records, CreditToken {
     ) external {
         Region storage stored = _claimable(region, record);
         if (!MerkleSumProof.holds(record, leaf, proof)) revert InvalidProof();
-        uint256 amountWh = _mint(region, record.interval, leaf);
-        if (amountWh > 0) _countMinted(stored, record, amountWh);
+        uint256 amountWh = _mint(region, leaf);
+        if (amountWh > 0) _countMinted(stored, region, record, amountWh);
     }
 
     /// @inheritdoc IClaims
@@ -36,8 +36,11 @@ abstract contract Claims is Records, CreditToken {
         Region storage stored = _claimable(region, record);
         if (!MerkleSumProof.holdsForAll(record, leaves, proof)) revert InvalidProof();
         uint256 amountWh = 0;
-        for (uint256 i = 0; i < leaves.length; i++) amountWh += _mint(region, record.interval, leaves[i]);
-        if (amountWh > 0) _countMinted(stored, record, amountWh);
+        unchecked {
+            // The proof's leaves add up to at most 2^64 - 1 Wh, and each is minted at most its own.
+            for (uint256 i = 0; i < leaves.length; i++) amountWh += _mint(region, leaves[i]);
+        }
+        if (amountWh > 0) _countMinted(stored, region, record, amountWh);
     }
 
     /// @inheritdoc IClaims
@@ -52,49 +55,57 @@ abstract contract Claims is Records, CreditToken {
 
     /// @inheritdoc IClaims
     function mintedWh(uint32 region, address account) external view returns (uint64) {
-        Account storage holder = _accounts[account];
-        return holder.homeRegion == region ? holder.homeMintedWh : _mintedElsewhereWh[account][region];
+        uint256 word = _accounts[account];
+        bool atHome = uint32(word >> HOME_REGION_BIT) == region;
+        return atHome ? uint64(word >> HOME_MINTED_BIT) : _mintedElsewhereWh[account][region];
     }
 
     /// @inheritdoc ICreditToken
     /// @dev The sum over at most 256 regions; a running total would cost every claim a slot.
     function totalSupply() external view returns (uint256 supplyWh) {
         for (uint256 i = 0; i < _regionNumbers.length; i++) supplyWh += _regions[_regionNumbers[i]].mintedWh;
+        return supplyWh - totalRetiredWh;
     }
 
     /// @dev Returns what was minted: 0 if everything was before, which never reverts, so that a claim made by
-    /// somebody else first cannot spoil a batch.
-    function _mint(uint32 region, uint64 interval, Leaf calldata leaf) private returns (uint256) {
+    /// somebody else first cannot spoil a batch. Sums and differences of 64-bit numbers cannot wrap in 256 bits.
+    function _mint(uint32 region, Leaf calldata leaf) private returns (uint256 amountWh) {
         address account = leaf.account;
         if (account == address(0)) revert ZeroAccount();
-        Account memory holder = _accounts[account];
-        bool atHome = holder.homeRegion == region || holder.homeRegion == 0;
-        uint256 before = atHome ? holder.homeMintedWh : _mintedElsewhereWh[account][region];
-        if (leaf.creditWh <= before + leaf.debitWh) return 0;
-
-        uint64 mintedNow = leaf.creditWh - leaf.debitWh;
-        uint64 amountWh = uint64(mintedNow - before);
-        holder.balanceWh += amountWh;
-        if (atHome) {
-            holder.homeRegion = region;
-            holder.homeMintedWh = mintedNow;
-        } else {
-            _mintedElsewhereWh[account][region] = mintedNow;
+        uint256 word = _accounts[account];
+        uint256 home = uint32(word >> HOME_REGION_BIT);
+        bool atHome = home == region || home == 0;
+        uint256 beforeWh = atHome ? word >> HOME_MINTED_BIT : _mintedElsewhereWh[account][region];
+        unchecked {
+            uint256 spentWh = beforeWh + leaf.debitWh;
+            uint256 creditWh = leaf.creditWh;
+            if (creditWh <= spentWh) return 0;
+            amountWh = creditWh - spentWh;
+            uint256 nowWh = beforeWh + amountWh;
+            if (atHome) {
+                word = uint96(word) | (uint256(region) << HOME_REGION_BIT) | (nowWh << HOME_MINTED_BIT);
+            } else {
+                _mintedElsewhereWh[account][region] = uint64(nowWh);
+            }
+            _accounts[account] = word + amountWh;
+            emit Transfer(address(0), account, amountWh);
         }
-        _accounts[account] = holder;
-        emit Transfer(address(0), account, amountWh);
-        emit Claimed(region, account, interval, amountWh, mintedNow);
-        return amountWh;
     }
 
     /// @dev The record's total bounds what may be minted. Where claims from later records were made before, theirs
     /// does, or else those claims would block this one. All of them were mature: a pending total bounds nothing.
-    function _countMinted(Region storage stored, Record calldata record, uint256 amountWh) private {
+    function _countMinted(
+        Region storage stored,
+        uint32 region,
+        Record calldata record,
+        uint256 amountWh
+    ) private {
         uint256 boundWh = stored.claimedTotalWh;
         if (record.cumulativeCreditWh > boundWh) boundWh = record.cumulativeCreditWh;
         uint256 minted = stored.mintedWh + amountWh;
         if (minted > boundWh) revert MintedAboveTotal();
         stored.mintedWh = uint64(minted);
         stored.claimedTotalWh = uint64(boundWh);
+        emit Claimed(region, record.interval, uint64(amountWh));
     }
 }

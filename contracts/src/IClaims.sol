@@ -5,15 +5,10 @@ import {ISettlementTypes} from "./ISettlementTypes.sol";
 
 /// @title Claims: a customer's proven credit becomes tokens
 interface IClaims is ISettlementTypes {
-    /// @notice `amountWh`, the part of the account's proven credit not minted before, was minted to it.
-    /// Never emitted with 0. `mintedWh` is what the account was minted in this region so far.
-    event Claimed(
-        uint32 indexed region,
-        address indexed account,
-        uint64 indexed interval,
-        uint64 amountWh,
-        uint64 mintedWh
-    );
+    /// @notice A call minted `amountWh` in all, never nothing, from the region's record of `interval`. To whom, and to
+    /// each how much, is in the `Transfer`s from the zero address since the transaction's previous `Claimed`: an
+    /// event for each account besides would cost a batch of neighbours a sixth more.
+    event Claimed(uint32 indexed region, uint64 indexed interval, uint64 amountWh);
 
     /// @notice Leaves and proof nodes do not give the record's root and sum, or their number is wrong.
     error InvalidProof();

@@ -2,6 +2,7 @@
 pragma solidity 0.8.30;
 
 import {IClaims} from "../src/IClaims.sol";
+import {ICreditToken} from "../src/ICreditToken.sol";
 import {ISettlement} from "../src/ISettlement.sol";
 import {ISettlementTypes} from "../src/ISettlementTypes.sol";
 import {SettlementTest} from "./SettlementFixture.sol";
@@ -256,7 +257,9 @@ contract ClaimTest is SettlementTest {
         ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
         ISettlementTypes.Node[] memory proof = SumTree.build(leaves).proof(0);
         vm.expectEmit(true, true, true, true, address(ledger));
-        emit IClaims.Claimed(REGION, leaves[0].account, record.interval, 5, 5);
+        emit ICreditToken.Transfer(address(0), leaves[0].account, 5);
+        vm.expectEmit(true, true, true, true, address(ledger));
+        emit IClaims.Claimed(REGION, record.interval, 5);
         ledger.claim(REGION, record, leaves[0], proof);
     }
 

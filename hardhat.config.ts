@@ -51,6 +51,9 @@ const deploy = task("deploy", "Deploys what is missing on --network and writes a
 // Variables are read from the environment when a command needs them.
 const accounts = [configVariable("DEPLOYER_PRIVATE_KEY", { default: "" })];
 
+// `npm run contracts:test:full` takes its time; `npm test` does not.
+const isFull = process.env["CONTRACT_TESTS"] === "full";
+
 export default defineConfig({
   tasks: [testReleasedCode, deploy],
   networks: {
@@ -84,8 +87,8 @@ export default defineConfig({
   },
   test: {
     solidity: {
-      fuzz: { runs: 64, seed: "0x67726964726f6f74" },
-      invariant: { runs: 16, depth: 32, failOnRevert: true },
+      fuzz: { runs: isFull ? 10_000 : 64, seed: "0x67726964726f6f74" },
+      invariant: { runs: isFull ? 256 : 16, depth: isFull ? 500 : 32, failOnRevert: true },
       fsPermissions: { readDirectory: ["artifacts"] },
     },
   },

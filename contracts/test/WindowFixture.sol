@@ -7,17 +7,13 @@ import {SettlementFixture} from "./SettlementFixture.sol";
 import {SumTree} from "./SumTree.sol";
 
 /// @notice The fixture's contract with a window of 36 hours, and settlements that can be vetoed.
-abstract contract WindowTest is SettlementFixture {
+abstract contract WindowFixture is SettlementFixture {
     using SumTree for SumTree.Tree;
 
     uint64 internal constant WINDOW_S = 36 hours;
 
     /// @dev By `postNext`.
     ISettlementTypes.Settlement internal lastPosted;
-
-    function setUp() public virtual {
-        deployLedger(WINDOW_S);
-    }
 
     /// @dev The leaves of `postNext`: the first account has everything.
     function leavesWith(uint64 firstWh) internal pure returns (ISettlementTypes.Leaf[] memory) {
@@ -121,5 +117,12 @@ abstract contract WindowTest is SettlementFixture {
         ISettlementTypes.Tip memory tip = ledger.tip(region);
         tip.round = 0;
         return keccak256(abi.encode(tip));
+    }
+}
+
+/// @notice A test that starts from the fixture's contract.
+abstract contract WindowTest is WindowFixture {
+    function setUp() public virtual {
+        deployLedger(WINDOW_S);
     }
 }

@@ -21,12 +21,15 @@ abstract contract CreditToken is ICreditToken, Eip712Domain {
     uint256 internal constant HOME_REGION_BIT = 96;
     uint256 internal constant HOME_MINTED_BIT = 128;
 
+    // ERC-20 names them.
+    // solhint-disable const-name-snakecase
     /// @inheritdoc ICreditToken
     string public constant name = "Gridroot Credit";
     /// @inheritdoc ICreditToken
     string public constant symbol = "GRC";
     /// @inheritdoc ICreditToken
     uint8 public constant decimals = 0;
+    // solhint-enable const-name-snakecase
 
     mapping(address account => uint256 word) internal _accounts;
     /// @inheritdoc ICreditToken

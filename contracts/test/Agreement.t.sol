@@ -18,7 +18,7 @@ contract AgreementTest is SettlementTest {
     bytes32 internal digest;
 
     function test_RootsAreThoseOfTypeScript() public {
-        ledger.registerRegion(WIDE_REGION, "wide", 1 << 40, START);
+        ledger.registerRegion(WIDE_REGION, "wide", 1 << 38, START);
         for (uint64 count = 1; count <= 257; count++) addRoot(count);
         uint64[6] memory aroundPowers = [uint64(511), 512, 513, 1023, 1024, 1025];
         for (uint256 i = 0; i < aroundPowers.length; i++) addRoot(aroundPowers[i]);

@@ -15,7 +15,7 @@ const CONTRACTS = {
 } as const;
 export type ContractName = keyof typeof CONTRACTS;
 
-interface Artifact {
+export interface Artifact {
   readonly abi: readonly unknown[];
   readonly bytecode: string;
   readonly deployedBytecode: string;
@@ -23,9 +23,13 @@ interface Artifact {
   readonly buildInfoId: string;
 }
 
-interface BuildInfo {
+export interface BuildInfo {
   readonly solcLongVersion: string;
-  readonly input: { readonly settings: Readonly<Record<string, unknown>> };
+  /** solc's standard JSON input. */
+  readonly input: {
+    readonly settings: Readonly<Record<string, unknown>>;
+    readonly sources: Readonly<Record<string, { readonly content: string }>>;
+  };
 }
 
 /** SHA-256 over the names and texts of all Solidity sources, in the order of their names. */

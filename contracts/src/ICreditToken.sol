@@ -86,7 +86,7 @@ interface ICreditToken {
         view
         returns (
             bytes1 fields,
-            string memory name,
+            string memory domainName,
             string memory version,
             uint256 chainId,
             address verifyingContract,

@@ -61,21 +61,21 @@ abstract contract Vetoes is Posting {
         if (!_isOpenToVeto(region, slot)) revert RecordMature(_validAt(slot));
         uint64 debitWh = _parentDebitWh(region, settlement, parent, slot);
 
-        TipWord tip = region.tip;
-        if (region.droppedAfter == 0) region.droppedInterval = uint48(tip.index() * intervalLengthS);
+        TipWord tipWord = region.tip;
+        if (region.droppedAfter == 0) region.droppedInterval = uint48(tipWord.index() * intervalLengthS);
         region.droppedAfter = uint40(_validAt(slot) - 1);
         region.root = settlement.prevRoot;
-        region.tip = tip
+        region.tip = tipWord
             .continued(
                 settlement.prevInterval / intervalLengthS,
                 settlement.cumulativeCreditWh - settlement.intervalCreditWh,
                 debitWh,
-                tip.lastValidAt()
+                tipWord.lastValidAt()
             )
             .nextRound();
         emit RecordsDropped(
             settlement.region,
-            uint32(tip.round()),
+            uint32(tipWord.round()),
             settlement.interval,
             settlement.prevInterval
         );
@@ -84,8 +84,8 @@ abstract contract Vetoes is Posting {
     /// @dev Clears the slots of dropped records, at most the whole ring, so that they cannot mature.
     function _reopen(uint32 number, Region storage region) internal {
         uint256 droppedAfter = region.droppedAfter;
-        TipWord tip = region.tip;
-        uint256 first = tip.index() + 1;
+        TipWord tipWord = region.tip;
+        uint256 first = tipWord.index() + 1;
         if (first == 1) first = region.startInterval / intervalLengthS + 1;
         uint256 last = region.droppedInterval / intervalLengthS;
         if (last - first >= RING_SIZE) first = last - RING_SIZE + 1;
@@ -94,7 +94,7 @@ abstract contract Vetoes is Posting {
         }
         region.droppedAfter = 0;
         region.droppedInterval = 0;
-        emit RegionReopened(number, uint32(tip.round()));
+        emit RegionReopened(number, uint32(tipWord.round()));
     }
 
     /// @dev The only part of the parent that the settlement does not bind. A later record may have taken the

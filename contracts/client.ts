@@ -325,17 +325,19 @@ export class SettlementClient {
   }
 }
 
+/** The event packs its numbers: round u32, leafCount u32, then the three totals, u64 each. */
 function settledFrom(args: Result): Omit<SettledEvent, "blockNumber" | "blockHash" | "transactionHash"> {
+  const numbers = BigInt(args["numbers"] as Hex);
   return {
     region: Number(args["region"]),
-    round: Number(args["round"]),
+    round: Number(numbers >> 224n),
     interval: Number(args["interval"]),
     root: args["root"] as Hex,
     contentHash: args["contentHash"] as Hex,
-    intervalCreditWh: wh(args["intervalCreditWh"] as bigint),
-    cumulativeCreditWh: wh(args["cumulativeCreditWh"] as bigint),
-    cumulativeDebitWh: wh(args["cumulativeDebitWh"] as bigint),
-    leafCount: Number(args["leafCount"]),
+    intervalCreditWh: wh(BigInt.asUintN(64, numbers >> 128n)),
+    cumulativeCreditWh: wh(BigInt.asUintN(64, numbers >> 64n)),
+    cumulativeDebitWh: wh(BigInt.asUintN(64, numbers)),
+    leafCount: Number(BigInt.asUintN(32, numbers >> 192n)),
     dataHash: args["dataHash"] as Hex,
   };
 }

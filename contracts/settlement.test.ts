@@ -224,7 +224,8 @@ test("a claim mints once, by whomever it is sent, and a batch skips what was cla
 
 test("signatures are sorted for the contract, and an authority cannot be counted twice", async () => {
   const { settlement } = await fixture.next(testLeaves(42, (n) => BigInt(4_000 + n)));
-  const signatures = await sign(settlement, fixture.authorities, fixture.client.address);
+  const signers = fixture.authorities.slice(0, 2);
+  const signatures = await sign(settlement, signers, fixture.client.address);
   for (const order of [signatures, signatures.toReversed()]) {
     const data = encodePost(settlement, order);
     await fixture.provider.call({ to: fixture.client.address, data });
@@ -245,7 +246,7 @@ test("the contract's refusals come as errors with a code", async () => {
     );
   };
   assert.equal(await codeOf(settlement), "accepted");
-  assert.equal(await codeOf(settlement, fixture.authorities.slice(0, 1)), "contract-too-few-signatures");
+  assert.equal(await codeOf(settlement, fixture.authorities.slice(0, 1)), "contract-wrong-signature-count");
   assert.equal(await codeOf(settlement, [testWallet(99), testWallet(98)]), "contract-invalid-signature");
   assert.equal(await codeOf({ ...settlement, prevInterval: 0 }), "contract-wrong-parent");
   assert.equal(await codeOf({ ...settlement, authoritySetEpoch: 2 }), "contract-wrong-epoch");

@@ -68,7 +68,7 @@ abstract contract Posting is Records, AuthoritySet {
     }
 
     /// @dev Whether the settlement is new. Its record is retained already where it was posted before, by whoever
-    /// was faster: that must not revert what travels with it. The message is used up.
+    /// was faster: that must not revert what travels with it.
     function _post(
         Message memory message,
         uint256 signaturesAt,
@@ -81,17 +81,17 @@ abstract contract Posting is Records, AuthoritySet {
         bytes32 slot = region.ring[index % RING_SIZE];
         if (_committed(slot) == commitment && !_isDropped(region, slot)) return false;
 
-        TipWord tip = region.tip;
-        if (tip.isHeld()) _requireOpen(uint32(message.region), region);
-        _requireContinuation(region, tip, message, index);
+        TipWord tipWord = region.tip;
+        if (tipWord.isHeld()) _requireOpen(uint32(message.region), region);
+        _requireContinuation(region, tipWord, message, index);
         if (_validAt(slot) > block.timestamp) revert RingFull(_validAt(slot));
         if (message.authoritySetEpoch != signers.epoch) revert WrongEpoch(uint32(signers.epoch));
         _requireActive(_typedDigest(_structHashOf(message)), signaturesAt, signers);
 
         uint256 validAt = block.timestamp + windowS;
         // Without a window nothing is ever pending, and nothing dropped.
-        if (validAt <= tip.lastValidAt() && windowS > 0) validAt = tip.lastValidAt() + 1;
-        region.tip = tip.continued(index, message.cumulativeCreditWh, message.cumulativeDebitWh, validAt);
+        if (validAt <= tipWord.lastValidAt() && windowS > 0) validAt = tipWord.lastValidAt() + 1;
+        region.tip = tipWord.continued(index, message.cumulativeCreditWh, message.cumulativeDebitWh, validAt);
         region.root = message.root;
         region.ring[index % RING_SIZE] = _ringSlot(validAt, commitment);
         _emitSettled(message, content);
@@ -102,14 +102,14 @@ abstract contract Posting is Records, AuthoritySet {
     /// root alone would let a stranger post i + 2 before i + 1.
     function _requireContinuation(
         Region storage region,
-        TipWord tip,
+        TipWord tipWord,
         Message memory message,
         uint256 index
     ) private view {
-        uint256 capWh = tip.capWh();
+        uint256 capWh = tipWord.capWh();
         if (capWh == 0) revert UnknownRegion(uint32(message.region));
-        if (message.round != tip.round()) revert WrongRound(uint32(tip.round()));
-        uint256 from = tip.index();
+        if (message.round != tipWord.round()) revert WrongRound(uint32(tipWord.round()));
+        uint256 from = tipWord.index();
         // All are below 2^64: nothing wraps in 256 bits.
         unchecked {
             if (message.prevInterval != from * intervalLengthS || message.prevRoot != region.root) {
@@ -124,10 +124,10 @@ abstract contract Posting is Records, AuthoritySet {
                 revert InvalidInterval(uint64(message.interval));
             }
             if (message.leafCount == 0) revert EmptyTree();
-            if (message.cumulativeCreditWh != tip.creditWh() + message.intervalCreditWh) {
+            if (message.cumulativeCreditWh != tipWord.creditWh() + message.intervalCreditWh) {
                 revert InvalidTotals();
             }
-            if (message.cumulativeDebitWh < tip.debitWh()) revert InvalidTotals();
+            if (message.cumulativeDebitWh < tipWord.debitWh()) revert InvalidTotals();
             if (message.intervalCreditWh > capWh * (index - from)) {
                 revert CapExceeded(capWh * (index - from));
             }
@@ -202,17 +202,21 @@ abstract contract Posting is Records, AuthoritySet {
         }
     }
 
-    /// @dev The last five fields of the event are words 6 to 10 of the message; the first three are put before them.
     function _emitSettled(Message memory message, bytes32 content) private {
-        uint256 region = message.region;
-        uint256 interval = message.interval;
-        bytes32 topic = Settled.selector;
-        assembly ("memory-safe") {
-            mstore(add(message, 0x60), mload(add(message, 0x20)))
-            mstore(add(message, 0x80), mload(add(message, 0xa0)))
-            mstore(add(message, 0xa0), content)
-            log3(add(message, 0x60), 0x100, topic, region, interval)
-        }
+        uint256 numbers =
+            (message.round << 224) |
+                (message.leafCount << 192) |
+                (message.intervalCreditWh << 128) |
+                (message.cumulativeCreditWh << 64) |
+                message.cumulativeDebitWh;
+        emit Settled(
+            uint32(message.region),
+            uint64(message.interval),
+            message.root,
+            content,
+            message.dataHash,
+            bytes32(numbers)
+        );
     }
 
     function _contentHash(Settlement memory settlement) internal pure returns (bytes32 content) {

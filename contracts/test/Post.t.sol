@@ -23,14 +23,11 @@ contract PostTest is SettlementTest {
         emit ISettlement.Settled(
             REGION,
             honest.interval,
-            0,
             honest.root,
             content,
-            100,
-            700,
-            0,
-            3,
-            honest.dataHash
+            honest.dataHash,
+            // Round 0, 3 leaves, 100 Wh of 700, no debit.
+            bytes32((uint256(3) << 192) | (100 << 128) | (700 << 64))
         );
         post(honest, signatures);
 
@@ -163,6 +160,11 @@ contract PostTest is SettlementTest {
 
     function test_ARegionMustBeRegistered() public {
         honest.region = 9;
+        refuse(honest, abi.encodeWithSelector(ISettlement.UnknownRegion.selector, uint32(9)));
+        // Nothing else is wrong with it: it continues nothing by nothing.
+        honest.prevInterval = 0;
+        honest.prevRoot = 0;
+        honest.intervalCreditWh = honest.cumulativeCreditWh = 0;
         refuse(honest, abi.encodeWithSelector(ISettlement.UnknownRegion.selector, uint32(9)));
     }
 

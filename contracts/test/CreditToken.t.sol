@@ -97,4 +97,87 @@ contract CreditTokenTest is SettlementTest {
         ledger.claim(REGION, record, leaves[0], SumTree.build(leaves).proof(0));
         vm.assertEq(ledger.balanceOf(HOLDER), 0);
     }
+
+    function testFuzz_RetiredCreditIsGone(uint256 amountWh) public {
+        amountWh %= MINTED_WH + 1;
+        vm.expectEmit(true, true, true, true, address(ledger));
+        emit ICreditToken.Transfer(HOLDER, address(0), amountWh);
+        vm.expectEmit(true, true, true, true, address(ledger));
+        emit ICreditToken.Retired(HOLDER, amountWh, "heating in January");
+        vm.prank(HOLDER);
+        ledger.retire(amountWh, "heating in January");
+        vm.assertEq(ledger.balanceOf(HOLDER), MINTED_WH - amountWh);
+        vm.assertEq(ledger.totalRetiredWh(), amountWh);
+        vm.assertEq(ledger.totalSupply(), MINTED_WH - amountWh);
+        vm.assertEq(ledger.mintedWh(REGION, HOLDER), MINTED_WH);
+        vm.assertEq(ledger.regionInfo(REGION).mintedWh, MINTED_WH);
+    }
+
+    function test_RetiredCreditIsNotMintedAgain() public {
+        vm.prank(HOLDER);
+        ledger.retire(MINTED_WH, "");
+        ISettlementTypes.Leaf[] memory leaves = leavesOf(list(uint64(MINTED_WH), 0, 0));
+        ISettlementTypes.Record memory record = postLeaves(REGION, 1, leaves);
+        ledger.claim(REGION, record, leaves[0], SumTree.build(leaves).proof(0));
+        vm.assertEq(ledger.balanceOf(HOLDER), 0);
+        vm.assertEq(ledger.totalSupply(), 0);
+    }
+
+    function test_NobodyRetiresMoreThanTheyHave() public {
+        vm.prank(HOLDER);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                ICreditToken.ERC20InsufficientBalance.selector,
+                HOLDER,
+                MINTED_WH,
+                MINTED_WH + 1
+            )
+        );
+        ledger.retire(MINTED_WH + 1, "");
+    }
+
+    /// @dev A malformed signature recovers the zero address, which must not pass for an owner of that address.
+    function test_NobodySignsForTheZeroAddress() public {
+        vm.expectRevert(
+            abi.encodeWithSelector(ICreditToken.ERC2612InvalidSigner.selector, address(0), address(0))
+        );
+        ledger.permit(address(0), SPENDER, 1, block.timestamp, 29, bytes32(uint256(1)), bytes32(uint256(1)));
+        vm.assertEq(ledger.nonces(address(0)), 0);
+    }
+
+    function test_TheDomainIsThatOfSettlements() public view {
+        (
+            bytes1 fields,
+            string memory domainName,
+            string memory version,
+            uint256 chainId,
+            address verifyingContract,
+            bytes32 salt,
+            uint256[] memory extensions
+        ) = ledger.eip712Domain();
+        vm.assertTrue(fields == 0x0f);
+        bytes32 separator = keccak256(
+            abi.encode(
+                keccak256(
+                    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+                ),
+                keccak256(bytes(domainName)),
+                keccak256(bytes(version)),
+                chainId,
+                verifyingContract
+            )
+        );
+        vm.assertEq(ledger.DOMAIN_SEPARATOR(), separator);
+        vm.assertEq(domainName, "Gridroot Settlement");
+        vm.assertEq(verifyingContract, address(ledger));
+        vm.assertEq(salt, bytes32(0));
+        vm.assertEq(extensions.length, 0);
+    }
+
+    /// @dev A fork of the chain does not take permits over.
+    function test_TheDomainFollowsTheChainId() public {
+        bytes32 here = ledger.DOMAIN_SEPARATOR();
+        vm.chainId(block.chainid + 1);
+        vm.assertFalse(ledger.DOMAIN_SEPARATOR() == here);
+    }
 }

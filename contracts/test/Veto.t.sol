@@ -5,6 +5,7 @@ import {IAuthoritySet} from "../src/IAuthoritySet.sol";
 import {ISettlement} from "../src/ISettlement.sol";
 import {ISettlementTypes} from "../src/ISettlementTypes.sol";
 import {IVetoes} from "../src/IVetoes.sol";
+import {Vm} from "./Vm.sol";
 import {WindowTest} from "./WindowFixture.sol";
 
 /// @notice What a veto drops, what it leaves, and when there is none.
@@ -189,6 +190,19 @@ contract VetoTest is WindowTest {
             mature,
             abi.encodeWithSelector(IAuthoritySet.InvalidSignature.selector, uint256(0))
         );
+    }
+
+    function test_WhoIsSuspendedAlreadyStaysSo() public {
+        veto(second, first);
+        veto(first, mature);
+        ledger.ruleVeto(REGION, 0, false);
+        vm.recordLogs();
+        ledger.ruleVeto(REGION, 1, false);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 i = 0; i < logs.length; i++) {
+            vm.assertFalse(logs[i].topics[0] == IAuthoritySet.AuthoritySuspended.selector);
+        }
+        vm.assertEq(ledger.activeAuthorities(), 3);
     }
 
     function test_WhereAllMustSignNoneCanVeto() public {

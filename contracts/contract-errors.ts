@@ -15,7 +15,8 @@ export function contractError(cause: unknown): GridrootError {
   if (cause instanceof GridrootError) return cause;
   const data = revertData(cause);
   if (data !== undefined) {
-    const error = settlementInterface.parseError(data);
+    // ethers has no answer for a revert that says nothing, such as that of calldata which cannot be decoded.
+    const error = data.length < 10 ? null : settlementInterface.parseError(data);
     if (error === null) return new GridrootError("contract-reverted", "the contract reverted", { cause });
     const message = `${error.name}(${error.args.map(String).join(", ")})`;
     return new GridrootError(contractErrorCode(error.name), message, { cause });

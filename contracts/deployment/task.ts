@@ -20,8 +20,21 @@ interface DeployArguments {
   readonly passwordFile: string;
 }
 
-/** The action of `npm run contracts:deploy`. */
+/** The action of `npm run contracts:deploy`. A refusal is told in its own words, without a trace. */
 export default async function deploy(
+  options: DeployArguments,
+  hre: HardhatRuntimeEnvironment,
+): Promise<void> {
+  try {
+    await deployTo(options, hre);
+  } catch (error) {
+    if (!(error instanceof GridrootError)) throw error;
+    process.stderr.write(`${error.code}: ${error.message}\n`);
+    process.exitCode = 1;
+  }
+}
+
+async function deployTo(
   { terms, execute, keystore, passwordFile }: DeployArguments,
   hre: HardhatRuntimeEnvironment,
 ): Promise<void> {

@@ -39,8 +39,8 @@ const misspelt = getAddress(first).replace(/[A-F]/, (digit) => digit.toLowerCase
 const published = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
 
 for (const [why, authorities, fault] of [
-  ["nobody", [], /authorities: nobody is named/],
-  ["a blank", ["", second], /is no address/],
+  ["nobody at all", [], /authorities: nobody is named/],
+  ["a blank", ["", second], /authorities\[0\]\.address: nobody is named/],
   ["a name", ["egat.eth", second], /is no address/],
   ["the zero address", [`0x${"0".repeat(40)}`, second], /is the zero address/],
   ["one authority twice", [first, getAddress(first)], /is named twice/],

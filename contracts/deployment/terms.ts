@@ -57,7 +57,8 @@ export function parseTerms(json: unknown, { realChain }: { readonly realChain: b
   const address = (reader: TermsReader, name: string): Hex => {
     const text = reader.string(name);
     const fault = addressFault(text, realChain);
-    if (fault !== undefined) faults.push(`${reader.path}${name}: ${text || "nothing"} is ${fault}`);
+    if (text === "") faults.push(`${reader.path}${name}: nobody is named`);
+    else if (fault !== undefined) faults.push(`${reader.path}${name}: ${text} is ${fault}`);
     return text.toLowerCase() as Hex;
   };
   const intervalLengthS = file.integer("intervalLengthS", 1, 86_400);

@@ -72,6 +72,7 @@ export class Recorder implements Service {
   readonly #metrics: RecorderMetrics;
   readonly #regionByTopic: ReadonlyMap<string, string>;
   readonly #claims = new Map<string, Claim>();
+  readonly #haltedPartitions = new Set<string>();
   #deadLetters: Appender | undefined;
   #flusher: SeriesFlusher | undefined;
   #member: GroupMember | undefined;
@@ -146,10 +147,14 @@ export class Recorder implements Service {
   #revoked(partition: TopicPartition): Promise<void> {
     this.#claims.delete(keyOf(partition));
     this.#metrics.lagRecords.remove({ topic: partition.topic, partition: String(partition.partition) });
+    this.#haltedPartitions.delete(keyOf(partition));
+    this.#metrics.haltedPartitions.set(this.#haltedPartitions.size);
     return Promise.resolve();
   }
 
   #halted({ topic, partition }: TopicPartition, reason: PositionMismatch): void {
+    this.#haltedPartitions.add(keyOf({ topic, partition }));
+    this.#metrics.haltedPartitions.set(this.#haltedPartitions.size);
     const fields = { topic, partition, code: reason.code, detail: reason.message };
     this.#dependencies.log.error(fields, "recording of a partition has halted");
   }

@@ -10,7 +10,7 @@ export const SLOTS = 1_000_000_000;
 /** Bits of the field `present`: which of the optional fields the last write had. */
 export const PRESENT = { powerW: 1, voltageDv: 2, frequencyMhz: 4 } as const;
 
-/** Whether a reading's seq is its nanosecond. Others lie in a series apart, so that they can meet none of these. */
+/** Whether a reading's seq is more than its nanosecond. Such lie in a measurement apart, and can meet no other. */
 export function isWide({ seq }: Pick<SeriesPoint, "seq">): boolean {
   return seq >= SLOTS;
 }
@@ -27,7 +27,7 @@ export interface PointPlace {
 export function placeOf(point: SeriesPoint): PointPlace {
   const { epoch, meterId, region, seq, t } = point;
   return {
-    series: `reading,epoch=${epoch},meter=${meterId},region=${region}${isWide(point) ? ",wide=1" : ""}`,
+    series: `${isWide(point) ? "reading_wide" : "reading"},epoch=${epoch},meter=${meterId},region=${region}`,
     time: `${t}${String(seq % SLOTS).padStart(9, "0")}`,
   };
 }

@@ -54,14 +54,32 @@ function ownCluster(brokers: 1 | 3) {
     get brokers() {
       return cluster!.brokers;
     },
-    async open(): Promise<KafkaEventLog> {
-      const one = await KafkaEventLog.open(options(), { log });
+    async open(tuning: Partial<KafkaEventLogOptions> = {}): Promise<KafkaEventLog> {
+      const one = await KafkaEventLog.open({ ...options(), ...tuning }, { log });
       opened.push(one);
       return one;
     },
     connect: () =>
       KafkaConnection.open({ ...options(), connectTimeoutMs: 2_000, requestTimeoutMs: 10_000 }, { log }),
   };
+}
+
+/** A client of its own with what kafkajs shows of the cluster to assigners only. */
+async function bareCluster(connection: KafkaConnection) {
+  const client = connection.newClient(0, { retries: 2 });
+  let inside: Cluster | undefined;
+  client.kafka.consumer({
+    groupId: "never-joined",
+    partitionAssigners: [
+      (config) => {
+        inside = config.cluster;
+        return PartitionAssigners.roundRobin(config);
+      },
+    ],
+  });
+  await inside!.connect();
+  await inside!.refreshMetadata();
+  return { client, inside: inside! };
 }
 
 /** Appends `count` records to each of the partitions at once. */
@@ -145,20 +163,8 @@ describe("members of a Kafka group, one broker", () => {
     const groupId = connection.groupName(group);
     const { groups } = await connection.admin.describeGroups([groupId]);
     const { memberId } = groups[0]!.members[0]!;
-    const client = connection.newClient(0, { retries: 2 });
-    let inside: Cluster | undefined;
-    client.kafka.consumer({
-      groupId,
-      partitionAssigners: [
-        (config) => {
-          inside = config.cluster;
-          return PartitionAssigners.roundRobin(config);
-        },
-      ],
-    });
-    await inside!.connect();
-    await inside!.refreshMetadata();
-    const coordinator = (await inside!.findGroupCoordinator({ groupId })) as Broker & Coordinator;
+    const { client, inside } = await bareCluster(connection);
+    const coordinator = (await inside.findGroupCoordinator({ groupId })) as Broker & Coordinator;
     await coordinator.leaveGroup({ groupId, memberId });
     client.cut();
     await connection.close();
@@ -367,24 +373,37 @@ describe("members of a Kafka group, one broker", () => {
 describe("members of a Kafka group, three brokers", () => {
   const cluster = ownCluster(3);
 
-  test("a leader is killed: its partitions go on under another one, nothing is skipped", async () => {
-    const [one, other] = [await cluster.open(), await cluster.open()];
+  /** Node id of the broker that coordinates a group. */
+  async function coordinatorOf(group: string): Promise<number> {
+    const connection = await cluster.connect();
+    const { client, inside } = await bareCluster(connection);
+    const groupId = connection.groupName(group);
+    const { coordinator } = await inside.findGroupCoordinatorMetadata({ groupId });
+    client.cut();
+    await connection.close();
+    return coordinator.nodeId;
+  }
+
+  test("the broker that leads partitions and the group is killed: its members go on as they are, nothing is skipped", async () => {
+    // No session may run out while the others take the dead broker's place.
+    const tuning = { sessionTimeoutMs: 40_000, heartbeatMs: 500 };
+    const [one, other] = [await cluster.open(tuning), await cluster.open(tuning)];
     await one.ensureTopics([{ topic: "led", partitions: 6 }]);
     const group = new GroupRecord();
     const a = await new RecordingConsumer(group).join(one, "led", ["led"]);
     const b = await new RecordingConsumer(group).join(other, "led", ["led"]);
     await until("they share", () => a.owned.size === 3 && b.owned.size === 3, PATIENCE_MS);
+    const calls = [...a.calls, ...b.calls].length;
     const appending = keepAppending(one, "led", 6);
     await until("records flow", () => group.count() > 200, PATIENCE_MS);
-    const connection = await cluster.connect();
-    const { topics } = await connection.admin.fetchTopicMetadata({ topics: [connection.topicName("led")] });
-    await connection.close();
-    const { leader } = topics[0]!.partitions.find(({ partitionId }) => partitionId === 0)!;
-    await cluster.brokers[leader - 1]!.kill();
+    const nodeId = await coordinatorOf("led");
+    await cluster.brokers[nodeId - 1]!.kill();
     const confirmed = appending.confirmed();
     await until("appends go on", () => appending.confirmed() > confirmed + 50, PATIENCE_MS);
+    await until("the group has another coordinator", async () => (await coordinatorOf("led")) !== nodeId);
     await appending.stop();
     await allConsumed(group, "led", 6, appending.confirmed());
+    assert.equal([...a.calls, ...b.calls].length, calls, "nothing was revoked");
     await Promise.all([a.member.stop(), b.member.stop()]);
   });
 });

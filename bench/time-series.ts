@@ -23,11 +23,19 @@ import { PostgresTimeSeries } from "../time-series/postgres/postgres-time-series
 import { Recorder } from "../time-series/recorder.ts";
 import type { SeriesPoint, TimeSeries } from "../time-series/time-series.ts";
 
-const METERS = 50_000;
 const BATCH = 5_000;
 const START = 20_500 * 86_400;
 const LATE = 10_000;
 const RECORDS = 100_000;
+
+const { values: flags } = parseArgs({
+  allowPositionals: true,
+  options: {
+    backend: { type: "string", default: "postgres" },
+    meters: { type: "string", default: "50000" },
+  },
+});
+const METERS = Number(flags.meters);
 
 /** Points of one sweep over all meters, `sweep` minutes into the day. */
 function sweepOf(sweep: number): SeriesPoint[] {
@@ -127,39 +135,37 @@ async function openSeries(
   return { series, end };
 }
 
-async function measure(series: TimeSeries, postgresUrl: string): Promise<Record<string, number>> {
-  const figures: Record<string, number> = {};
+function say(name: string, value: number): void {
+  process.stdout.write(`${name.padEnd(50)} ${value.toFixed(value < 100 ? 1 : 0)}\n`);
+}
+
+async function measure(series: TimeSeries, postgresUrl: string): Promise<void> {
   const first = await secondsOf(() => writeSweeps(series, 0, 10));
-  figures["points written a second, one writer"] = (10 * METERS) / first;
+  say("points written a second, one writer", (10 * METERS) / first);
   const both = await secondsOf(() => Promise.all([writeSweeps(series, 10, 15), writeSweeps(series, 15, 20)]));
-  figures["points written a second, two writers"] = (10 * METERS) / both;
+  say("points written a second, two writers", (10 * METERS) / both);
   let repaired = 0;
   const repairing = await secondsOf(async () => (repaired = await repairAll(series)));
-  figures["buckets repaired a second"] = repaired / repairing;
+  say("buckets repaired a second", repaired / repairing);
   const late = sweepOf(0)
     .slice(0, LATE)
     .map((point) => ({ ...point, seq: 1_000_000 }));
-  figures[`seconds until ${LATE} late readings are rolled up`] = await secondsOf(async () => {
+  const lateS = await secondsOf(async () => {
     await series.write(late);
     await repairAll(series);
   });
+  say(`seconds until ${late.length} late readings are rolled up`, lateS);
   let counted = 0n;
   const counting = await secondsOf(async () => (counted = await series.countReadings("region-1")));
-  figures["readings of a region counted a second"] = Number(counted) / counting;
-  figures["readings recorded a second, log to series"] = RECORDS / (await record(postgresUrl, series));
-  return figures;
+  say("readings of a region counted a second", Number(counted) / counting);
+  say("readings recorded a second, log to series", RECORDS / (await record(postgresUrl, series)));
 }
 
-const { values: flags } = parseArgs({
-  allowPositionals: true,
-  options: { backend: { type: "string", default: "postgres" } },
-});
 const server = await startPostgres([]);
 try {
   const { series, end } = await openSeries(flags.backend, server.url);
   try {
-    for (const [name, value] of Object.entries(await measure(series, server.url)))
-      process.stdout.write(`${name.padEnd(50)} ${value.toFixed(value < 100 ? 1 : 0)}\n`);
+    await measure(series, server.url);
   } finally {
     await end();
   }

@@ -13,7 +13,7 @@ const MAX_BATCH_BYTES = 268_435_456;
 
 /**
  * Up to so many bytes a batch is packed or unpacked at once, in some 50 us: giving it to another thread costs thrice
- * that. An append of some ms is a few records for each partition.
+ * that.
  */
 const SMALL_UNPACKED_BYTES = 32_768;
 const SMALL_PACKED_BYTES = 4_096;

@@ -201,6 +201,21 @@ describe("members of a Kafka group, one broker", () => {
     await Promise.all([first.member.stop(), second.member.stop()]);
   });
 
+  test("hints are what the cluster's tools show of a group", async () => {
+    const eventLog = await cluster.open();
+    await eventLog.ensureTopics([{ topic: "hinted", partitions: 1 }]);
+    await fill(eventLog, "hinted", 1, 10);
+    const consumer = await new RecordingConsumer().join(eventLog, "hinted", ["hinted"]);
+    await until("all is read", () => consumer.group.count() === 10);
+    await consumer.member.hint({ topic: "hinted", partition: 0 }, consumer.group.positions.get("hinted/0")!);
+    await consumer.member.stop();
+    const connection = await cluster.connect();
+    const groupId = connection.groupName("hinted");
+    const [offsets] = await connection.admin.fetchOffsets({ groupId });
+    await connection.close();
+    assert.equal(offsets!.partitions[0]!.offset, "10");
+  });
+
   test("a partition whose records were dropped under its busy consumer halts, the other goes on", async () => {
     const eventLog = await cluster.open();
     await eventLog.ensureTopics([{ topic: "dropped", partitions: 2 }]);

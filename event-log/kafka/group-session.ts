@@ -27,6 +27,8 @@ export interface SessionEvents {
   joined(partitions: readonly TopicPartition[]): void;
   fetched(partition: TopicPartition, messages: readonly FetchedMessage[]): void;
   heartbeat(): void;
+  /** The coordinator has not been heard of for some heartbeats. */
+  silent(): void;
 }
 
 /** How long a fetch waits for records, and so how long a partition waits at most to be fetched again, ms. */
@@ -215,7 +217,9 @@ export class GroupSession implements Fetching {
    */
   #shallRejoin(): boolean {
     const now = performance.now();
-    if (!this.#rejoinWanted && now < this.#silentAt) return false;
+    const silent = now >= this.#silentAt;
+    if (!this.#rejoinWanted && !silent) return false;
+    if (silent) this.#events.silent();
     this.#rejoinWanted = false;
     this.#silentAt = now + SILENT_HEARTBEATS * this.#options.heartbeatMs;
     return true;

@@ -296,6 +296,37 @@ test("what expires while it is written is refused, and while it is rolled up spo
   assert.deepEqual(await series.buckets("expires", 900, ALL, 10), before);
 });
 
+test("a rollup whose points were being deleted while they were read is not written", async (t) => {
+  const { options, proxy, series } = await openBehind(t);
+  const day = DAY_S * 30;
+  const keep = {
+    rawS: DAY_S,
+    bucketS: { 900: 10_000 * DAY_S, 3600: 10_000 * DAY_S, 86_400: 10_000 * DAY_S },
+  };
+  await series.write([5, 6].map((s) => pointOf("halved", day + s)));
+  await settle(series);
+  const before = await series.buckets("halved", 900, ALL, 10);
+  await series.write([pointOf("halved", day + 7)]);
+  let isExpiring = false;
+  proxy.treat = async ({ path }): Promise<Treatment> => {
+    // InfluxDB has come half way.
+    if (path === "/api/v2/delete") return { status: 204, body: "" };
+    if (path !== "/api/v2/query" || isExpiring) return "pass";
+    isExpiring = true;
+    await series.expire(keep, day + 3 * DAY_S);
+    const half = { start: "1970-01-01T00:00:00Z", stop: new Date((day + 5) * 1000 + 500).toISOString() };
+    const bucket = `${options.namespace}-raw`;
+    await ask({ ...options, url: server.url }, "POST", "/api/v2/delete", { bucket }, JSON.stringify(half));
+    return "pass";
+  };
+  await settle(series);
+  assert.deepEqual(
+    (await series.readings("halved", ALL, 10)).map(({ t: instant }) => instant - day),
+    [6, 7],
+  );
+  assert.deepEqual(await series.buckets("halved", 900, ALL, 10), before);
+});
+
 test("a write during a repair of its bucket marks the bucket again", async (t) => {
   const { options, proxy, series } = await openBehind(t);
   await series.write([pointOf("meanwhile", DAY + 1)]);
@@ -325,11 +356,13 @@ test("no other repair works on a bucket while one does, and one that hangs write
     isHeld = true;
     return "hang";
   };
+  const beganMs = performance.now();
   const hanging = assert.rejects(series.repair(1), { code: "series-unavailable", retryable: true });
   await until("the first repair writes", () => Promise.resolve(isHeld));
   await other.write([pointOf("leased", DAY + 2)]);
   assert.equal(await other.repair(10), 0);
   await hanging;
+  assert.ok(performance.now() - beganMs < 3_000, "its requests end before its lease");
   await until("the lease has ended", async () => (await other.repair(10)) > 0);
   await settle(other);
   assert.deepEqual(await countsOf(other, "leased"), [[DAY + 900, 2]]);

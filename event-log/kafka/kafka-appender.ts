@@ -26,8 +26,8 @@ const LIMITS: ProduceLimits = {
 
 /**
  * Appends by several producers, each with the partitions that are its share. Rejects with `append-failed` (retryable,
- * outcome unknown) when the brokers have not confirmed everything within the bound, which a leader's move does not
- * exceed; with `log-partition-missing` where a partition does not exist and with `record-too-large`, records of
+ * outcome unknown) when the brokers have not confirmed everything within the bound: an orderly move of a leader takes
+ * less, the death of one may take longer; with `log-partition-missing` where a partition does not exist and with `record-too-large`, records of
  * other partitions may have been appended then.
  */
 export class KafkaAppender implements Appender {

@@ -108,10 +108,11 @@ class Load {
 
 /** A cluster of the tests' own, and logs on it; nothing of them is left afterwards. */
 function clusterOf(brokers: 1 | 3) {
-  const folder = mkdtempSync(join(tmpdir(), "gridroot-kafka-faults-"));
+  let folder = "";
   const logs: KafkaEventLog[] = [];
   let cluster: KafkaCluster | undefined;
   before(async () => {
+    folder = mkdtempSync(join(tmpdir(), "gridroot-kafka-faults-"));
     cluster = await startKafka({ dataDir: folder, brokers });
   });
   after(async () => {

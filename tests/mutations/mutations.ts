@@ -431,6 +431,14 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "each partition has one owner",
   },
   {
+    breaks: "4: believe a leader that was replaced where the log ends",
+    file: "event-log/kafka/partition-leaders.ts",
+    from: "await this.#confirmLeader(found, name, cluster);",
+    to: "",
+    test: "event-log/kafka/faults.distributed.test.ts",
+    name: "a leader that was replaced while it was paused",
+  },
+  {
     breaks: "5: trim away the record that a position is compared with",
     file: "event-log/kafka/leader-requests.ts",
     from: "low === 0n || low === next ? low : low + 1n",

@@ -18,14 +18,11 @@ import {
 import { connectPacket, publishPacket, RawClient } from "./tests/raw-client.ts";
 
 const backend = await openBackend(await createTestDatabase());
-const worker = await startWorker(backend, {
-  connectTimeoutMs: 300,
-  packetTimeoutMs: 400,
-  maxInFlightPerClient: 4,
-  maxUnreleasedPerClient: 3,
-});
+const worker = await startWorker(backend, { maxInFlightPerClient: 4, maxUnreleasedPerClient: 3 });
+/** Its patience is short, so it serves nobody but the slow. */
+const hasty = await startWorker(backend, { connectTimeoutMs: 1000, packetTimeoutMs: 400 });
 after(async () => {
-  await worker.stop();
+  await Promise.all([worker.stop(), hasty.stop()]);
   await backend.close();
 });
 await addMeters(backend.pool, ...Array.from({ length: 30 }, (_, index) => `m${index}`));
@@ -140,23 +137,25 @@ test("topics that MQTT forbids close the socket and are not received", async () 
 });
 
 test("a client that does not finish CONNECT in time is closed", async () => {
-  await closesFor("connect-timeout", () => {
-    const client = new RawClient(worker.port);
+  const begin = () => {
+    const client = new RawClient(hasty.port);
     client.socket.write(mqtt.generate(connectPacket("m4", SECRET)).subarray(0, 12));
     return client;
-  });
+  };
+  await closesFor("connect-timeout", begin, hasty);
 });
 
 test("a client that sends a packet byte by byte is closed, one that pauses between packets is not", async () => {
-  const patient = await connected("m5");
-  await closesFor("slow-packet", async () => {
-    const client = await connected("m6");
+  const patient = await connected("m5", hasty.port);
+  const dribble = async () => {
+    const client = await connected("m6", hasty.port);
     const bytes = mqtt.generate(publishPacket(rdTopic("m6"), reading(1), 1));
     let sent = 0;
     const timer = setInterval(() => client.socket.write(bytes.subarray(sent, ++sent)), 20);
     client.socket.on("close", () => clearInterval(timer));
     return client;
-  });
+  };
+  await closesFor("slow-packet", dribble, hasty);
   patient.send(publishPacket(rdTopic("m5"), reading(1), 1));
   await patient.waitFor("puback");
   patient.close();

@@ -73,15 +73,14 @@ test("a role that dies is started again, until it comes up, and never twice at a
   await writeFile(up, "");
   const child = role("mortal");
   await child.start();
+  assert.ok(child.isUp);
   await rm(up);
   process.kill(child.pid!, "SIGKILL");
   await until("it was tried again", async () => (await lives("mortal")).length >= 3);
+  assert.ok(!child.isUp, "a process that cannot start is not up");
   await writeFile(up, "");
-  await until(
-    "it is up",
-    async () =>
-      child.pid !== undefined && (await child.ask({ ask: "metrics" }).catch(() => "")) === "metrics",
-  );
+  await until("it is up", () => child.isUp);
+  assert.equal(await child.ask({ ask: "metrics" }), "metrics");
   assert.deepEqual((await lives("mortal")).filter(isAlive), [child.pid]);
   await child.stop();
   assert.deepEqual((await lives("mortal")).filter(isAlive), []);

@@ -6,7 +6,11 @@ import { dirname, join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import pg from "pg";
+import { pino } from "pino";
+import { ADAPTERS } from "../cli/adapters.ts";
 import { freePort } from "../cli/ports.ts";
+import { SETTINGS, SETTINGS_PREFIX } from "../service/configuration.ts";
+import { readSettings } from "../service/settings.ts";
 import { type ComposeService, COMPOSE_FOLDER, ownServices, readComposeFile } from "./support/compose-file.ts";
 import { Deployment, type MeterAccess, publishReadings } from "./support/deployment.ts";
 import { createTestDatabase } from "./support/postgres.ts";
@@ -96,6 +100,9 @@ const deployment = new Deployment([installedAsInTheImage()]);
 after(async () => {
   await deployment.stopAll();
   await database.end();
+  const aggregator = new Map(ownServices(compose)).get("aggregator")!;
+  const settings = readSettings(SETTINGS, nativeEnvironment("aggregator", aggregator), SETTINGS_PREFIX);
+  await ADAPTERS.discardNamespace(settings, pino({ level: "silent" }));
   rmSync(folder, { recursive: true, force: true });
 });
 

@@ -9,6 +9,7 @@ export class RecorderMetrics {
   readonly flushSeconds: Histogram;
   readonly lagRecords: Gauge<"topic" | "partition">;
   readonly unbalanced: Gauge;
+  readonly haltedPartitions: Gauge;
 
   constructor(registry: Registry) {
     const registers = [registry];
@@ -44,6 +45,11 @@ export class RecorderMetrics {
       name: "recorder_lag_records",
       help: "Records of a partition that are not in the series yet.",
       labelNames: ["topic", "partition"],
+      registers,
+    });
+    this.haltedPartitions = new Gauge({
+      name: "recorder_halted_partitions",
+      help: "Partitions whose stored offset does not fit the log; an operator has to act.",
       registers,
     });
     this.unbalanced = new Gauge({

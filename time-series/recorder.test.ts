@@ -299,6 +299,29 @@ test("a recorder at work that is sent back begins anew with its next record", as
   assert.equal(await series.countReadings(region), 4n);
 });
 
+test("a recorder whose position is another log's halts and says so, until it is sent back", async (t) => {
+  const region = await newRegion();
+  const registry = new Registry();
+  await appender.append([readingsRecord(region, [reading(`${region}-m`, 1)])]);
+  const first = await startRecorder(t, region);
+  await recorded(region, 1);
+  await first.stop();
+  await pool.query("update consumer_offset set mark = $2 where topic = $1 and mark is not null", [
+    regionTopic(region),
+    "00000000-0000-0000-0000-000000000000/1/1",
+  ]);
+  const second = await startRecorder(t, region, { registry });
+  const halted = () => metric(registry, "recorder_halted_partitions");
+  await until("the partition has halted", async () => (await halted()) === 1);
+  await second.stop();
+  assert.equal(await halted(), 0, "it holds no partition any more");
+
+  await rewind(pool, RECORDER, regionTopic(region));
+  await startRecorder(t, region);
+  await recorded(region, 1);
+  assert.deepEqual(await recorderBalance(pool), []);
+});
+
 test("a record that is not accounted for raises one alarm", async (t) => {
   const region = await newRegion();
   const registry = new Registry();

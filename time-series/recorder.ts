@@ -37,7 +37,7 @@ export interface RecorderOptions {
   readonly regions: readonly string[];
   /** Points that one write to the series holds, at least one record. Default 5,000. */
   readonly maxPointsPerWrite?: number;
-  /** Pause after a failed write; doubles up to 30 s. Default 200 ms. */
+  /** Pause after a failed write; doubles up to 10 s. Default 200 ms. */
   readonly firstPauseMs?: number;
   /** How often lag and balance are looked at. Default 5 s. */
   readonly watchEveryMs?: number;
@@ -55,7 +55,8 @@ export interface RecorderDependencies {
   readonly onWritten?: () => void;
 }
 
-const MAX_PAUSE_MS = 30_000;
+/** A store that is back is asked again before long: the pause counts as time to catch up. */
+const MAX_PAUSE_MS = 10_000;
 const REVOKED_WITHIN_MS = 5_000;
 
 /**
@@ -72,6 +73,7 @@ export class Recorder implements Service {
   readonly #metrics: RecorderMetrics;
   readonly #regionByTopic: ReadonlyMap<string, string>;
   readonly #claims = new Map<string, Claim>();
+  readonly #haltedPartitions = new Set<string>();
   #deadLetters: Appender | undefined;
   #flusher: SeriesFlusher | undefined;
   #member: GroupMember | undefined;
@@ -146,10 +148,14 @@ export class Recorder implements Service {
   #revoked(partition: TopicPartition): Promise<void> {
     this.#claims.delete(keyOf(partition));
     this.#metrics.lagRecords.remove({ topic: partition.topic, partition: String(partition.partition) });
+    this.#haltedPartitions.delete(keyOf(partition));
+    this.#metrics.haltedPartitions.set(this.#haltedPartitions.size);
     return Promise.resolve();
   }
 
   #halted({ topic, partition }: TopicPartition, reason: PositionMismatch): void {
+    this.#haltedPartitions.add(keyOf({ topic, partition }));
+    this.#metrics.haltedPartitions.set(this.#haltedPartitions.size);
     const fields = { topic, partition, code: reason.code, detail: reason.message };
     this.#dependencies.log.error(fields, "recording of a partition has halted");
   }

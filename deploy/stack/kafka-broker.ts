@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { runToEnd } from "./install.ts";
 import { brokersSeenBy } from "./kafka-probe.ts";
-import type { Launch, ServerDefinition } from "./native-server.ts";
 import { JAVA, findProgram } from "./programs.ts";
+import type { Launch, ServerDefinition } from "./server-definition.ts";
 
 /** A broker that is a controller as well (KRaft in combined mode). */
 export interface KafkaNode {

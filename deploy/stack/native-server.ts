@@ -1,13 +1,14 @@
 import { spawn } from "node:child_process";
-import { accessSync, closeSync, openSync, readFileSync, statSync, truncateSync } from "node:fs";
+import { accessSync, closeSync, openSync, readFileSync } from "node:fs";
 import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { GridrootError } from "../../service/errors.ts";
-import type { ServerUser } from "../../service/server-user.ts";
+import { cutLog, watchLog } from "./bounded-log.ts";
 import { ensureFree } from "./ports.ts";
-import { identify, lives, signalAll, treeOf } from "./processes.ts";
+import { areGone, identify, lives, signalAll, treeOf, untilGone } from "./processes.ts";
 import type { ProcessIdentity } from "./processes.ts";
+import type { Launch, ServerDefinition } from "./server-definition.ts";
 
 /** A real server that a test or the stack runs as a process, on a folder and a port that stay its own. */
 export interface NativeServer {
@@ -27,31 +28,6 @@ export interface NativeServer {
   resume(): void;
 }
 
-/** How a server is launched; made anew at each start. */
-export interface Launch {
-  readonly command: string;
-  readonly args: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
-}
-
-/** What distinguishes one kind of server from another. */
-export interface ServerDefinition {
-  readonly name: string;
-  /** Folder of its own: data, `server.log`, and `process.json` while it runs. */
-  readonly dataDir: string;
-  readonly port: number;
-  /** Runs as this user where set. */
-  readonly user?: ServerUser | undefined;
-  /** Asks the server to end in order. */
-  readonly stopSignal: "SIGTERM" | "SIGINT";
-  readonly startWithinMs: number;
-  readonly stopWithinMs: number;
-  /** Installs and initialises what is missing. Idempotent: it may have been killed at any moment before. */
-  prepare(): Promise<Launch>;
-  /** One attempt to get an answer; rejects while there is none. */
-  answer(): Promise<void>;
-}
-
 /** Whether a server ends with the process that started it, or goes on until it is stopped by its folder. */
 export interface Lifetime {
   readonly outlivesStarter?: boolean;
@@ -62,9 +38,6 @@ interface RecordedProcess extends ProcessIdentity {
   readonly port: number;
 }
 
-/** A server's output is cut where it grows beyond this. */
-const LOG_LIMIT_BYTES = 16 * 1024 * 1024;
-const LOG_LOOK_EVERY_MS = 5_000;
 const SETPRIV = "/usr/bin/setpriv";
 
 const endWithThisProcess = new Set<ProcessIdentity>();
@@ -210,7 +183,7 @@ export class NativeProcess implements NativeServer {
         throw new GridrootError("server-failed", `${this.name} ended at once: ${launch.command}`);
       }
       clearInterval(this.#logWatch);
-      this.#logWatch = setInterval(cutLog, LOG_LOOK_EVERY_MS, this.#logFile).unref();
+      this.#logWatch = watchLog(this.#logFile);
       return identity;
     } finally {
       closeSync(log);
@@ -270,35 +243,11 @@ export class NativeProcess implements NativeServer {
   }
 }
 
-async function areGone(processes: readonly ProcessIdentity[], withinMs: number): Promise<boolean> {
-  const endMs = performance.now() + withinMs;
-  while (processes.some(lives)) {
-    if (performance.now() > endMs) return false;
-    await delay(10);
-  }
-  return true;
-}
-
-async function untilGone(processes: readonly ProcessIdentity[], withinMs: number): Promise<void> {
-  if (await areGone(processes, withinMs)) return;
-  const left = processes.filter(lives).map(({ pid }) => pid);
-  throw new GridrootError("server-stays", `processes ${left.join(", ")} do not end`);
-}
-
 function isThere(file: string): boolean {
   try {
     accessSync(file);
     return true;
   } catch {
     return false;
-  }
-}
-
-/** The server appends to its log, so it goes on at the beginning of the emptied file. */
-function cutLog(file: string): void {
-  try {
-    if (statSync(file).size > LOG_LIMIT_BYTES) truncateSync(file);
-  } catch {
-    // There is none yet.
   }
 }

@@ -25,8 +25,12 @@ after(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-async function query(url: string, statement: string): Promise<Record<string, unknown>[]> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+async function query(
+  url: string,
+  statement: string,
+  connectWithinMs = 5_000,
+): Promise<Record<string, unknown>[]> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: connectWithinMs });
   client.on("error", () => {});
   try {
     await client.connect();
@@ -44,6 +48,23 @@ test("PostgreSQL keeps what was committed over a kill of all its processes", asy
   assert.deepEqual(await query(primary.url, "select id from kept where id = 1"), [{ id: 1 }]);
   const [row] = await query(primary.url, "show server_version");
   assert.ok(String(row?.["server_version"]).startsWith(`${VERSIONS.postgres}.`));
+});
+
+test("a paused PostgreSQL leaves its clients waiting, those that were connected before as well", async () => {
+  const client = new pg.Client({ connectionString: primary.url });
+  await client.connect();
+  try {
+    primary.pause();
+    let isAnswered = false;
+    const answer = client.query("select 1").then(() => (isAnswered = true));
+    await assert.rejects(query(primary.url, "select 1", 300), /timeout/);
+    assert.equal(isAnswered, false);
+    primary.resume();
+    await answer;
+  } finally {
+    primary.resume();
+    await client.end();
+  }
 });
 
 test("PostgreSQL asks for its password, and lies wholly in its folder, closed to others", async () => {

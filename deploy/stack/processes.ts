@@ -1,5 +1,7 @@
 import { readFileSync, readdirSync, readlinkSync } from "node:fs";
 import { basename } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { GridrootError } from "../../service/errors.ts";
 
 /** As their command lines begin; a server may have put its address behind its name. */
 const SERVER_PROGRAMS = ["java", "influxd", "redis-server", "postgres", "pgbouncer"];
@@ -49,6 +51,23 @@ export function signalAll(processes: readonly ProcessIdentity[], signal: NodeJS.
       if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
     }
   }
+}
+
+/** Waits until none of them lives; whether that was within the time. */
+export async function areGone(processes: readonly ProcessIdentity[], withinMs: number): Promise<boolean> {
+  const endMs = performance.now() + withinMs;
+  while (processes.some(lives)) {
+    if (performance.now() > endMs) return false;
+    await delay(10);
+  }
+  return true;
+}
+
+/** @throws GridrootError `server-stays`: one still lives after the time. */
+export async function untilGone(processes: readonly ProcessIdentity[], withinMs: number): Promise<void> {
+  if (await areGone(processes, withinMs)) return;
+  const left = processes.filter(lives).map(({ pid }) => pid);
+  throw new GridrootError("server-stays", `processes ${left.join(", ")} do not end`);
 }
 
 /** Numbers of the live processes of servers that work in, or were told of, a path with one of the beginnings. */

@@ -13,7 +13,7 @@ import { type KafkaCluster, startKafka } from "../../deploy/stack/kafka.ts";
 import type { NativeServer } from "../../deploy/stack/native-server.ts";
 import { ConnectionCutter } from "../../tests/support/connection-cutter.ts";
 import { until } from "../../tests/support/until.ts";
-import type { Appender } from "../event-log.ts";
+import type { Appender, EventLog } from "../event-log.ts";
 import { KafkaConnection } from "./kafka-connection.ts";
 import { KafkaEventLog, type KafkaEventLogOptions } from "./kafka-event-log.ts";
 
@@ -108,10 +108,11 @@ class Load {
 
 /** A cluster of the tests' own, and logs on it; nothing of them is left afterwards. */
 function clusterOf(brokers: 1 | 3) {
-  const folder = mkdtempSync(join(tmpdir(), "gridroot-kafka-faults-"));
+  let folder = "";
   const logs: KafkaEventLog[] = [];
   let cluster: KafkaCluster | undefined;
   before(async () => {
+    folder = mkdtempSync(join(tmpdir(), "gridroot-kafka-faults-"));
     cluster = await startKafka({ dataDir: folder, brokers });
   });
   after(async () => {
@@ -298,6 +299,35 @@ describe("Kafka, three brokers", () => {
       leader.resume();
     }
     await load.more(20);
+    await load.check();
+  });
+
+  test("a leader that was replaced while it was paused is not believed when it wakes", async (t) => {
+    const topic = "woken";
+    const eventLog = await cluster.open(topic);
+    const load = new Load(t, eventLog, topic);
+    await load.more(20);
+    const leader = await leaderOf(cluster.options(), cluster.brokers(), topic, 0);
+    // It asks the sleeper first, and so hears before anybody else how the cluster was when it fell asleep.
+    const brokers = [leader, ...cluster.brokers().filter((one) => one !== leader)];
+    const reader = await KafkaEventLog.open(
+      cluster.options({ brokers: brokers.map(({ port }) => `127.0.0.1:${port}`) }),
+      { log },
+    );
+    t.after(() => reader.close());
+    leader.pause();
+    let seen: ReturnType<EventLog["bounds"]>;
+    let confirmed = 0;
+    try {
+      await load.more(20);
+      seen = reader.bounds({ topic, partition: 0 });
+      await delay(500);
+      confirmed = load.confirmed[0]!.length;
+    } finally {
+      leader.resume();
+    }
+    const { next } = await seen;
+    assert.ok(next >= BigInt(confirmed), `${confirmed} were confirmed, ${next} are seen`);
     await load.check();
   });
 });

@@ -54,14 +54,32 @@ function ownCluster(brokers: 1 | 3) {
     get brokers() {
       return cluster!.brokers;
     },
-    async open(): Promise<KafkaEventLog> {
-      const one = await KafkaEventLog.open(options(), { log });
+    async open(tuning: Partial<KafkaEventLogOptions> = {}): Promise<KafkaEventLog> {
+      const one = await KafkaEventLog.open({ ...options(), ...tuning }, { log });
       opened.push(one);
       return one;
     },
     connect: () =>
       KafkaConnection.open({ ...options(), connectTimeoutMs: 2_000, requestTimeoutMs: 10_000 }, { log }),
   };
+}
+
+/** A client of its own with what kafkajs shows of the cluster to assigners only. */
+async function bareCluster(connection: KafkaConnection) {
+  const client = connection.newClient(0, { retries: 2 });
+  let inside: Cluster | undefined;
+  client.kafka.consumer({
+    groupId: "never-joined",
+    partitionAssigners: [
+      (config) => {
+        inside = config.cluster;
+        return PartitionAssigners.roundRobin(config);
+      },
+    ],
+  });
+  await inside!.connect();
+  await inside!.refreshMetadata();
+  return { client, inside: inside! };
 }
 
 /** Appends `count` records to each of the partitions at once. */
@@ -145,20 +163,8 @@ describe("members of a Kafka group, one broker", () => {
     const groupId = connection.groupName(group);
     const { groups } = await connection.admin.describeGroups([groupId]);
     const { memberId } = groups[0]!.members[0]!;
-    const client = connection.newClient(0, { retries: 2 });
-    let inside: Cluster | undefined;
-    client.kafka.consumer({
-      groupId,
-      partitionAssigners: [
-        (config) => {
-          inside = config.cluster;
-          return PartitionAssigners.roundRobin(config);
-        },
-      ],
-    });
-    await inside!.connect();
-    await inside!.refreshMetadata();
-    const coordinator = (await inside!.findGroupCoordinator({ groupId })) as Broker & Coordinator;
+    const { client, inside } = await bareCluster(connection);
+    const coordinator = (await inside.findGroupCoordinator({ groupId })) as Broker & Coordinator;
     await coordinator.leaveGroup({ groupId, memberId });
     client.cut();
     await connection.close();
@@ -178,7 +184,7 @@ describe("members of a Kafka group, one broker", () => {
       const { promise: abort, reject } = Promise.withResolvers<never>();
       signal.addEventListener("abort", () => {
         aborted.add(partition);
-        setTimeout(() => reject(signal.reason as Error), 50);
+        setTimeout(() => reject(signal.reason as Error), 2_000);
       });
       await Promise.race([released, abort]);
     };
@@ -193,6 +199,21 @@ describe("members of a Kafka group, one broker", () => {
     await until("all is read", () => group.count() === 60);
     assert.deepEqual(group.breaches, []);
     await Promise.all([first.member.stop(), second.member.stop()]);
+  });
+
+  test("hints are what the cluster's tools show of a group", async () => {
+    const eventLog = await cluster.open();
+    await eventLog.ensureTopics([{ topic: "hinted", partitions: 1 }]);
+    await fill(eventLog, "hinted", 1, 10);
+    const consumer = await new RecordingConsumer().join(eventLog, "hinted", ["hinted"]);
+    await until("all is read", () => consumer.group.count() === 10);
+    await consumer.member.hint({ topic: "hinted", partition: 0 }, consumer.group.positions.get("hinted/0")!);
+    await consumer.member.stop();
+    const connection = await cluster.connect();
+    const groupId = connection.groupName("hinted");
+    const [offsets] = await connection.admin.fetchOffsets({ groupId });
+    await connection.close();
+    assert.equal(offsets!.partitions[0]!.offset, "10");
   });
 
   test("a partition whose records were dropped under its busy consumer halts, the other goes on", async () => {
@@ -367,24 +388,42 @@ describe("members of a Kafka group, one broker", () => {
 describe("members of a Kafka group, three brokers", () => {
   const cluster = ownCluster(3);
 
-  test("a leader is killed: its partitions go on under another one, nothing is skipped", async () => {
-    const [one, other] = [await cluster.open(), await cluster.open()];
-    await one.ensureTopics([{ topic: "led", partitions: 6 }]);
-    const group = new GroupRecord();
-    const a = await new RecordingConsumer(group).join(one, "led", ["led"]);
-    const b = await new RecordingConsumer(group).join(other, "led", ["led"]);
-    await until("they share", () => a.owned.size === 3 && b.owned.size === 3, PATIENCE_MS);
-    const appending = keepAppending(one, "led", 6);
-    await until("records flow", () => group.count() > 200, PATIENCE_MS);
+  /** Node id of the broker that coordinates a group. */
+  async function coordinatorOf(group: string): Promise<number> {
     const connection = await cluster.connect();
-    const { topics } = await connection.admin.fetchTopicMetadata({ topics: [connection.topicName("led")] });
+    const { client, inside } = await bareCluster(connection);
+    const groupId = connection.groupName(group);
+    const { coordinator } = await inside.findGroupCoordinatorMetadata({ groupId });
+    client.cut();
     await connection.close();
-    const { leader } = topics[0]!.partitions.find(({ partitionId }) => partitionId === 0)!;
-    await cluster.brokers[leader - 1]!.kill();
+    return coordinator.nodeId;
+  }
+
+  test("the broker that leads partitions and the group is killed: only what moves is revoked, nothing is skipped", async () => {
+    // No session may run out while the others take the dead broker's place.
+    const tuning = { sessionTimeoutMs: 40_000, heartbeatMs: 500 };
+    const logs = await Promise.all([1, 2, 3].map(() => cluster.open(tuning)));
+    await logs[0]!.ensureTopics([{ topic: "led", partitions: 6 }]);
+    const group = new GroupRecord();
+    const members = [1, 2, 3].map(() => new RecordingConsumer(group));
+    const join = (index: number) => members[index]!.join(logs[index]!, "led", ["led"]);
+    const shares = () => String(members.map(({ owned }) => owned.size));
+    await Promise.all([join(0), join(1)]);
+    await until("they share", () => shares() === "3,3,0", PATIENCE_MS);
+    const revoked = () =>
+      members.flatMap(({ calls }) => calls).filter((call) => call.startsWith("revoked")).length;
+    const before = revoked();
+    const appending = keepAppending(logs[0]!, "led", 6);
+    await until("records flow", () => group.count() > 200, PATIENCE_MS);
+    const nodeId = await coordinatorOf("led");
+    await cluster.brokers[nodeId - 1]!.kill();
     const confirmed = appending.confirmed();
     await until("appends go on", () => appending.confirmed() > confirmed + 50, PATIENCE_MS);
+    await join(2);
+    await until("they share with a third one", () => shares() === "2,2,2", PATIENCE_MS);
     await appending.stop();
     await allConsumed(group, "led", 6, appending.confirmed());
-    await Promise.all([a.member.stop(), b.member.stop()]);
+    assert.equal(revoked() - before, 2);
+    await Promise.all(members.map(({ member }) => member.stop()));
   });
 });

@@ -27,6 +27,8 @@ export interface SessionEvents {
   joined(partitions: readonly TopicPartition[]): void;
   fetched(partition: TopicPartition, messages: readonly FetchedMessage[]): void;
   heartbeat(): void;
+  /** The coordinator has not been heard of for some heartbeats. */
+  silent(): void;
 }
 
 /** How long a fetch waits for records, and so how long a partition waits at most to be fetched again, ms. */
@@ -35,6 +37,8 @@ const FETCH_WAIT_MS = 100;
 const FETCH_BYTES = 4_194_304;
 /** Leaders move within some 10 s; kafkajs pauses longer and longer, up to 1 s. */
 const RETRY = { initialRetryTime: 100, maxRetryTime: 1_000, retries: 16 };
+/** After so many heartbeats without an answer the coordinator is looked for again. */
+const SILENT_HEARTBEATS = 2;
 /** Time to leave the group in order, ms. */
 const LEAVE_MS = 3_000;
 
@@ -59,8 +63,10 @@ export class GroupSession implements Fetching {
   #running: Promise<void> = Promise.resolve();
   #rejoinWanted = false;
   #memberId: string | undefined;
+  /** When the coordinator counts as silent, on the clock of `performance`. */
+  #silentAt = Infinity;
   #lapse: NodeJS.Timeout | undefined;
-  /** When the coordinator may have given the membership up, on the clock of `performance`. */
+  /** When it may have given the membership up. */
   #lapsesAt = Infinity;
 
   private constructor(
@@ -193,19 +199,30 @@ export class GroupSession implements Fetching {
   }
 
   /**
-   * Neither joining again nor waiting before it can be asked of kafkajs. But before each fetch it looks whether its
-   * cluster's metadata is fresh, and what a broker would answer during a rebalance, said there, makes it join again.
+   * kafkajs cannot be asked to join again. But before each fetch it looks whether its cluster's metadata is fresh, and
+   * what a broker would answer during a rebalance, said there, makes it join again as the same member.
    */
   #assigner(cluster: Cluster) {
     const refresh = cluster.refreshMetadataIfNecessary.bind(cluster);
     cluster.refreshMetadataIfNecessary = async () => {
-      if (this.#rejoinWanted) {
-        this.#rejoinWanted = false;
-        throw rejoining();
-      }
+      if (this.#shallRejoin()) throw rejoining();
       await refresh();
     };
     return claimsAssigner(cluster, () => this.#claims());
+  }
+
+  /**
+   * True when asked to, and when the coordinator is silent: kafkajs sends its heartbeats to a dead one until it
+   * crashes, and looks for the one that took its place only to join.
+   */
+  #shallRejoin(): boolean {
+    const now = performance.now();
+    const silent = now >= this.#silentAt;
+    if (!this.#rejoinWanted && !silent) return false;
+    if (silent) this.#events.silent();
+    this.#rejoinWanted = false;
+    this.#silentAt = now + SILENT_HEARTBEATS * this.#options.heartbeatMs;
+    return true;
   }
 
   #claims(): PartitionsByTopic {
@@ -244,6 +261,7 @@ export class GroupSession implements Fetching {
       this.#lapsed();
       return false;
     }
+    this.#silentAt = now + SILENT_HEARTBEATS * this.#options.heartbeatMs;
     this.#lapsesAt = now + this.#options.sessionTimeoutMs;
     clearTimeout(this.#lapse);
     this.#lapse = setTimeout(() => this.#lapsed(), this.#options.sessionTimeoutMs);
@@ -258,6 +276,6 @@ export class GroupSession implements Fetching {
 
 /** Takes the type of a broker's answer, which is what kafkajs looks at. */
 function rejoining(): Error {
-  const error = new Error("partitions were given up for other members");
+  const error = new Error("the member joins the group again");
   return Object.assign(error, { type: "REBALANCE_IN_PROGRESS" });
 }

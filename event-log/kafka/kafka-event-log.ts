@@ -92,7 +92,10 @@ export class KafkaEventLog implements EventLog {
     this.#faults = dependencies.faults ?? noFaults;
     this.#connection = dependencies.connection;
     const { replication, minInsyncReplicas } = options;
-    this.#partitions = new KafkaPartitions({ timeoutMs: LEADERS_TIMEOUT_MS }, dependencies);
+    this.#partitions = new KafkaPartitions(
+      { minInsyncReplicas, timeoutMs: LEADERS_TIMEOUT_MS },
+      dependencies,
+    );
     this.#topics = new KafkaTopics(
       { replication, minInsyncReplicas, timeoutMs: LEADERS_TIMEOUT_MS },
       { ...dependencies, partitions: this.#partitions },

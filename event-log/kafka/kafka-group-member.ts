@@ -138,6 +138,7 @@ export class KafkaGroupMember implements GroupMember {
           joined: (partitions) => this.#joined(partitions),
           fetched: (partition, messages) => this.#fetched(partition, messages),
           heartbeat: () => this.#heartbeat(),
+          silent: () => void this.#endWhenDeleted(topics),
         },
       },
     );
@@ -160,6 +161,13 @@ export class KafkaGroupMember implements GroupMember {
       const missing = await this.#missingTopics(topics).catch(() => topics);
       if (missing.length < topics.length) session.end("topics were created");
     }
+  }
+
+  /** A topic that has gone makes every request of kafkajs fail, until it crashes: the others need not wait for that. */
+  async #endWhenDeleted(topics: readonly string[]): Promise<void> {
+    const session = this.#session;
+    const missing = await this.#missingTopics(topics).catch(() => []);
+    if (missing.length > 0) session?.end("topics were deleted");
   }
 
   #claims(): readonly TopicPartition[] {

@@ -3,7 +3,7 @@ import { GridrootError } from "../../service/errors.ts";
 import type { LogRecord, PartitionBounds, TopicPartition } from "../event-log.ts";
 import type { KafkaConnection } from "./kafka-connection.ts";
 import { boundsOf, type LeaderRequests } from "./leader-requests.ts";
-import { PartitionLeaders } from "./partition-leaders.ts";
+import { PartitionLeaders, type PartitionLeadersOptions } from "./partition-leaders.ts";
 import type { PositionSource } from "./positions.ts";
 
 /** Most bytes of one fetch, and what it asks for per record that is wanted. */
@@ -19,8 +19,7 @@ export class KafkaPartitions implements PositionSource {
   readonly #timeoutMs: number;
   readonly #leaders: PartitionLeaders;
 
-  /** `timeoutMs`: time for which a leader is looked for. */
-  constructor(options: { timeoutMs: number }, dependencies: { connection: KafkaConnection }) {
+  constructor(options: PartitionLeadersOptions, dependencies: { connection: KafkaConnection }) {
     this.clusterId = dependencies.connection.clusterId;
     this.#timeoutMs = options.timeoutMs;
     this.#leaders = new PartitionLeaders(options, dependencies);

@@ -5,6 +5,7 @@ import { type FetchedMessage, toRecord } from "./kafka-records.ts";
 
 /** What kafkajs's broker can do beside what it declares. */
 export interface LeaderBroker {
+  readonly connectionPool: { getConnection(index: number): Promise<unknown> };
   listOffsets(request: {
     replicaId?: number;
     isolationLevel: number;
@@ -30,6 +31,22 @@ const NEWEST = -1;
 const DEBUGGING_REPLICA = -2;
 
 const READ_UNCOMMITTED = 0;
+
+/** kafkajs fetches on a second connection, which it makes when it is needed first. */
+const FETCH_CONNECTION = 1;
+
+/** Where that connection is being made. */
+const connecting = new WeakMap<LeaderBroker, Promise<unknown>>();
+
+/** kafkajs would make a connection for each of several fetches that begin at once, and lose all but the last. */
+async function connectForFetch(broker: LeaderBroker): Promise<void> {
+  let pending = connecting.get(broker);
+  if (pending === undefined) {
+    pending = broker.connectionPool.getConnection(FETCH_CONNECTION).finally(() => connecting.delete(broker));
+    connecting.set(broker, pending);
+  }
+  await pending;
+}
 
 /** Time that a fetch waits for records which should be there already, ms. */
 const FETCH_WAIT_MS = 200;
@@ -69,6 +86,7 @@ export class LeaderRequests {
    */
   async fetch(offset: bigint, maxBytes: number): Promise<readonly LogRecord[] | undefined> {
     const partitions = [{ partition: this.#partition, fetchOffset: String(offset), maxBytes }];
+    await connectForFetch(this.#broker);
     try {
       const { responses } = await this.#broker.fetch({
         isolationLevel: READ_UNCOMMITTED,

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Broker, Cluster } from "kafkajs";
+import type { Broker, Cluster, PartitionMetadata } from "kafkajs";
 import { GridrootError } from "../../service/errors.ts";
 import type { TopicPartition } from "../event-log.ts";
 import type { KafkaClient } from "./kafka-client.ts";
@@ -12,6 +12,13 @@ const CLIENT_RETRY = { retries: 1, initialRetryTime: 50, maxRetryTime: 200 };
 
 /** Pause before another attempt, ms; it doubles up to the second figure. */
 const PAUSE_MS = [50, 1_000] as const;
+
+export interface PartitionLeadersOptions {
+  /** Replicas that must have a record before an append is confirmed. */
+  readonly minInsyncReplicas: number;
+  /** Time after which no further attempt is begun, ms. */
+  readonly timeoutMs: number;
+}
 
 /** A client of kafkajs with the cluster inside it. */
 interface OpenCluster {
@@ -26,13 +33,14 @@ interface OpenCluster {
  */
 export class PartitionLeaders {
   readonly #connection: KafkaConnection;
+  readonly #minInsyncReplicas: number;
   readonly #timeoutMs: number;
   #open: Promise<OpenCluster> | undefined;
   #opened = 0;
   #closed = false;
 
-  /** `timeoutMs`: time after which no further attempt is begun. */
-  constructor(options: { timeoutMs: number }, dependencies: { connection: KafkaConnection }) {
+  constructor(options: PartitionLeadersOptions, dependencies: { connection: KafkaConnection }) {
+    this.#minInsyncReplicas = options.minInsyncReplicas;
     this.#timeoutMs = options.timeoutMs;
     this.#connection = dependencies.connection;
   }
@@ -113,8 +121,36 @@ export class PartitionLeaders {
       .findTopicPartitionMetadata(name)
       .find(({ partitionId }) => partitionId === partition);
     if (found === undefined) return undefined;
+    await this.#confirmLeader(found, name, cluster);
     const broker = (await cluster.findBroker({ nodeId: String(found.leader) })) as LeaderBroker & Broker;
     return new LeaderRequests({ broker, name, partition });
+  }
+
+  /**
+   * A broker that was paused or cut off takes itself for the leader still, and would answer with a log that ends
+   * where it was replaced. So the leader is believed when so many replicas name it that no append can have been
+   * confirmed without one of them.
+   */
+  async #confirmLeader(
+    { leader, partitionId, replicas }: PartitionMetadata,
+    name: string,
+    cluster: Cluster,
+  ): Promise<void> {
+    const wanted = replicas.length - this.#minInsyncReplicas;
+    if (wanted <= 0) return;
+    const asked = replicas
+      .filter((nodeId) => nodeId !== leader)
+      .map(async (nodeId) => {
+        const broker: Broker = await cluster.findBroker({ nodeId: String(nodeId) });
+        const { topicMetadata } = await broker.metadata([name]);
+        const named = topicMetadata[0]?.partitionMetadata.find((one) => one.partitionId === partitionId);
+        if (named?.leader !== leader) throw new Error(`broker ${nodeId} knows another leader`);
+      });
+    if (!(await someFulfil(asked, wanted))) {
+      throw new GridrootError("log-unavailable", "the brokers do not agree on the partition's leader", {
+        retryable: true,
+      });
+    }
   }
 
   #drop(open: Promise<OpenCluster>): void {
@@ -122,6 +158,21 @@ export class PartitionLeaders {
     // Others that use it begin anew as well; what they had asked for is cut off.
     open.then(({ client }) => client.cut()).catch(() => {});
   }
+}
+
+/** Whether so many of them fulfil; waits for no more than it takes to know. */
+function someFulfil(promises: readonly Promise<unknown>[], wanted: number): Promise<boolean> {
+  let missing = wanted;
+  let spare = promises.length - wanted;
+  return new Promise((resolve) => {
+    if (spare < 0) resolve(false);
+    for (const one of promises) {
+      one.then(
+        () => (missing -= 1) === 0 && resolve(true),
+        () => (spare -= 1) < 0 && resolve(false),
+      );
+    }
+  });
 }
 
 /** An error for a topic or partition that the cluster does not have. */

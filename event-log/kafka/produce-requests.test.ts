@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { NewRecord } from "../event-log.ts";
 import { produceRequests } from "./produce-requests.ts";
 
-const LIMITS = { batchBytes: 1_000, batchRecords: 5, requestBytes: 3_000 };
+const LIMITS = { compressFromBytes: 200, batchBytes: 1_000, batchRecords: 5, requestBytes: 3_000 };
 
 function record(partition: number, key: string, bytes: number, topic = "t"): NewRecord {
   return { topic, partition, key, headers: {}, value: new Uint8Array(bytes) };
@@ -11,8 +11,8 @@ function record(partition: number, key: string, bytes: number, topic = "t"): New
 
 /** Keys of each request, in order. */
 function split(records: readonly NewRecord[]): string[] {
-  return produceRequests(records, LIMITS).map((request) =>
-    [...request.values()]
+  return produceRequests(records, LIMITS).map(({ byTopic }) =>
+    [...byTopic.values()]
       .flat()
       .map(({ key }) => key)
       .join(""),
@@ -50,4 +50,18 @@ test("texts count as what they take at most", () => {
   const headers = { kind: "⚡".repeat(300) };
   const records = [1, 2].map((n) => ({ ...record(0, `${n}`, 0), headers }));
   assert.deepEqual(split(records), ["1", "2"]);
+});
+
+test("a request is compressed when its batches are large enough on average", () => {
+  for (const [bytes, expected] of [
+    [[60, 60], false],
+    [[60, 400], true],
+    [[400], true],
+  ] as const) {
+    const records = bytes.map((size, partition) => record(partition, "k", size));
+    assert.deepEqual(
+      produceRequests(records, LIMITS).map(({ compressed }) => compressed),
+      [expected],
+    );
+  }
 });

@@ -104,8 +104,8 @@ export class ProducerLane {
       producer.sendBatch({
         acks: -1,
         timeout: Math.max(1, answerMs),
-        compression: CompressionTypes.ZSTD,
-        topicMessages: [...request].map(([topic, records]) => ({
+        compression: request.compressed ? CompressionTypes.ZSTD : CompressionTypes.None,
+        topicMessages: [...request.byTopic].map(([topic, records]) => ({
           topic: this.#connection.topicName(topic),
           messages: records.map(toMessage),
         })),
@@ -171,7 +171,9 @@ function isMissing(error: unknown): boolean {
 /** The answer names every partition that was written to. */
 function assertConfirmed(confirmed: readonly RecordMetadata[], request: ProduceRequest): void {
   const answered = new Set(confirmed.map(({ topicName, partition }) => `${topicName}/${partition}`));
-  const wanted = new Set([...request.values()].flat().map(({ topic, partition }) => `${topic}/${partition}`));
+  const wanted = new Set(
+    [...request.byTopic.values()].flat().map(({ topic, partition }) => `${topic}/${partition}`),
+  );
   if (answered.size !== wanted.size) {
     throw new GridrootError("append-unanswered", "a broker's answer leaves partitions out", {
       retryable: true,

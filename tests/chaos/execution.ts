@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { GridrootError } from "../../service/errors.ts";
-import type { Monitor } from "./monitor.ts";
+import type { Monitor, Recovery } from "./monitor.ts";
 import type { Fault, Step } from "./plan.ts";
 import type { Target } from "./targets.ts";
 
@@ -63,8 +63,8 @@ export class Execution {
   async awaitRecovery(): Promise<void> {
     const longestMs = Math.max(0, ...this.#unreported.map(({ forMs }) => forMs));
     const withinMs = Math.max(RECOVERED_WITHIN_MS * this.#patience, longestMs);
-    const recoveredMs = await this.#dependencies.monitor.recovered(withinMs);
-    for (const fault of this.#unreported) this.#report(fault, recoveredMs);
+    const recovery = await this.#dependencies.monitor.recovered(withinMs);
+    for (const fault of this.#unreported) this.#report(fault, recovery);
     this.#unreported = [];
   }
 
@@ -85,11 +85,12 @@ export class Execution {
     this.#unreported.push(...struck);
   }
 
-  #report({ number, target, kind, forMs, atMs, upMs }: Struck, recoveredMs: number): void {
+  #report({ number, target, kind, forMs, atMs, upMs }: Struck, recovery: Recovery): void {
     const seconds = (ms: number): string => (ms / 1000).toFixed(1);
     this.#dependencies.print(
       `${seconds(atMs - this.#startedMs).padStart(7)} s  #${number} ${target} ${kind} ${seconds(forMs)} s: ` +
-        `up after ${seconds(upMs - atMs)} s, recovered after ${seconds(recoveredMs - atMs)} s`,
+        `up after ${seconds(upMs - atMs)} s, recovered after ${seconds(recovery.atMs - atMs)} s` +
+        (recovery.last === "" ? "" : `, ${recovery.last} last`),
     );
   }
 }

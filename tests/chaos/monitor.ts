@@ -22,6 +22,13 @@ export interface Sample {
   readonly unsettled: number;
 }
 
+/** That the pipeline carries the load again. */
+export interface Recovery {
+  readonly atMs: number;
+  /** What was behind until then; empty where nothing was. */
+  readonly last: string;
+}
+
 /** Resident memory of the roles at an instant; of several processes of a role, that of the largest. */
 interface Memory {
   readonly atMs: number;
@@ -83,27 +90,34 @@ export class Monitor {
   }
 
   /**
-   * Resolves with the time of the first sample, begun after the call, that shows the pipeline carrying the load.
-   * Rejects with `not-recovered`, which says what is behind, after `withinMs`.
+   * Resolves with the first sample, begun after the call, that shows the pipeline carrying the load. Rejects with
+   * `not-recovered`, which says what is behind, after `withinMs`.
    */
-  async recovered(withinMs: number): Promise<number> {
+  async recovered(withinMs: number): Promise<Recovery> {
     const calledMs = performance.now();
+    let last = "";
     for (;;) {
-      const last = this.#samples.at(-1);
-      if (last !== undefined && last.atMs >= calledMs && this.#carriesLoad(last)) return last.atMs;
+      const sample = this.#samples.at(-1);
+      if (sample !== undefined && sample.atMs >= calledMs) {
+        const behind = this.#behind(sample);
+        if (behind.length === 0) return { atMs: sample.atMs, last };
+        last = behind.join(" and ");
+      }
       if (performance.now() - calledMs > withinMs) throw this.#notRecovered(withinMs, calledMs);
       await delay(SAMPLE_EVERY_MS);
     }
   }
 
-  #carriesLoad({ unrecorded, unsealed, unsettled }: Sample): boolean {
+  /** The parts of the pipeline that are further behind than they may be. */
+  #behind({ unrecorded, unsealed, unsettled }: Sample): readonly string[] {
     const { publishes, runningMs } = this.#load.figures();
     const publishesPerS = publishes / (runningMs / 1000);
-    return (
-      unrecorded <= SECONDS_UNRECORDED * publishesPerS &&
-      unsealed <= INTERVALS_UNSEALED &&
-      unsettled <= BATCHES_UNSETTLED
-    );
+    const parts: [string, boolean][] = [
+      ["recording", unrecorded > SECONDS_UNRECORDED * publishesPerS],
+      ["sealing", unsealed > INTERVALS_UNSEALED],
+      ["settling", unsettled > BATCHES_UNSETTLED],
+    ];
+    return parts.filter(([, isBehind]) => isBehind).map(([part]) => part);
   }
 
   #notRecovered(withinMs: number, calledMs: number): GridrootError {

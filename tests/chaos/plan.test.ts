@@ -34,9 +34,11 @@ function drawnFaults(given: PlanOptions): readonly Fault[] {
     .filter(({ kind }) => kind !== "outage");
 }
 
-test("a plan follows from its seed", () => {
+test("a plan follows from its seed, in whatever order its targets come", () => {
   fc.assert(
-    fc.property(options, (given) => assert.deepEqual(drawPlan(given), drawPlan(structuredClone(given)))),
+    fc.property(options, (given) => {
+      assert.deepEqual(drawPlan({ ...given, targets: given.targets.toReversed() }), drawPlan(given));
+    }),
     { seed: SEED },
   );
   const targets = [spec("a"), spec("b"), spec("c")];

@@ -101,7 +101,9 @@ function stepOf({ target, forMs }: Outage): Step {
 }
 
 function dealTargets({ seed, faults, targets }: PlanOptions): readonly TargetSpec[] {
-  const round = targets.flatMap((target) => Array.from({ length: target.weight }, () => target));
+  // In an order of their own: in which order a machine starts its roles does not change the plan.
+  const sorted = targets.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  const round = sorted.flatMap((target) => Array.from({ length: target.weight }, () => target));
   const dealt: TargetSpec[] = [];
   for (let number = 0; dealt.length < faults && round.length > 0; number += 1) {
     dealt.push(...shuffled(round, keyOf(seed, "round", String(number))));

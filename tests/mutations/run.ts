@@ -44,13 +44,15 @@ function runTest(
           process.execPath,
           "--test",
           "--test-reporter=tap",
-          "--test-global-setup=tests/support/global-setup.ts",
+          `--test-global-setup=tests/support/${mutation.test.includes(".distributed.") ? "distributed-setup" : "global-setup"}.ts`,
           `--test-name-pattern=${mutation.name}`,
           mutation.test,
         ];
   return new Promise((resolve) => {
     const child = spawn(command[0]!, command.slice(1), {
       cwd: copy,
+      // The copy's distributed tests find the stack of this tree, or bring it up there.
+      env: { GRIDROOT_STACK_DIR: join(root, ".gridroot/stack"), ...process.env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let output = "";

@@ -58,14 +58,16 @@ test("a redelivered reading raises no version", async () => {
 
 test("readings that would be one point to InfluxDB never merge: the second is refused, also later", async () => {
   const at = (seq: number) => pointOf("collides", DAY + 5, { seq, importWh: wh(seq) });
-  const [small, wide, other, third] = [at(7), at(1_000_000_007), at(5_000_000_007), at(9_000_000_007)];
-  const both = await series.write([small, wide, other]);
-  assert.deepEqual(both, [{ point: other, reason: "seq-collision" }]);
-  assert.deepEqual(await series.write([wide, third]), [{ point: third, reason: "seq-collision" }]);
-  assert.deepEqual(await series.readings("collides", ALL, 10), [small, wide]);
+  const [small, lap, wide, other, third] = [7, 1e9 + 7, 20e9 + 7, 5e12 + 7, 9e15 + 7].map(at);
+  assert.deepEqual(await series.write([small!, lap!, wide!, other!]), [
+    { point: other, reason: "seq-collision" },
+  ]);
+  assert.deepEqual(await series.write([wide!, third!]), [{ point: third, reason: "seq-collision" }]);
+  assert.deepEqual(await series.readings("collides", ALL, 10), [small, lap, wide]);
   await settle(series);
   const [bucket] = await series.buckets("collides", 900, ALL, 10);
-  assert.deepEqual([bucket?.count, bucket?.firstImportWh, bucket?.lastImportWh], [2, 7n, 1_000_000_007n]);
+  assert.deepEqual([bucket?.count, bucket?.firstImportWh, bucket?.lastImportWh], [3, 7n, 20_000_000_007n]);
+  assert.equal(await series.countReadings("region-of-collides"), 3n);
 });
 
 test("a write without an optional field takes away the one that was there", async () => {

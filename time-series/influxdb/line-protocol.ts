@@ -7,12 +7,18 @@ export const INFLUX_LIMITS: PointLimits = { maxT: 9_223_372_034, maxEpoch: 255 }
 /** Readings of one second lie apart by their seq, in nanoseconds. */
 export const SLOTS = 1_000_000_000;
 
+/** How often a seq may have passed all nanoseconds of a second and still be told apart by the tag `lap` alone. */
+const LAPS = 16;
+
 /** Bits of the field `present`: which of the optional fields the last write had. */
 export const PRESENT = { powerW: 1, voltageDv: 2, frequencyMhz: 4 } as const;
 
-/** Whether a reading's seq is its nanosecond. Others lie in a series apart, so that they can meet none of these. */
+/**
+ * Whether a reading's seq is beyond what nanosecond and lap can tell apart, as with milliseconds of unix time. Such lie
+ * in a lap of their own, in which two can meet, see `claimWideSeqs`.
+ */
 export function isWide({ seq }: Pick<SeriesPoint, "seq">): boolean {
-  return seq >= SLOTS;
+  return seq >= LAPS * SLOTS;
 }
 
 /** Measurement, tags (sorted by their names) and nanosecond: two points with the same are one point to InfluxDB. */
@@ -26,8 +32,9 @@ export interface PointPlace {
  */
 export function placeOf(point: SeriesPoint): PointPlace {
   const { epoch, meterId, region, seq, t } = point;
+  const lap = isWide(point) ? "wide" : Math.floor(seq / SLOTS);
   return {
-    series: `reading,epoch=${epoch},meter=${meterId},region=${region}${isWide(point) ? ",wide=1" : ""}`,
+    series: `reading,epoch=${epoch},lap=${lap},meter=${meterId},region=${region}`,
     time: `${t}${String(seq % SLOTS).padStart(9, "0")}`,
   };
 }

@@ -8,21 +8,36 @@ import { ROLLUP_FIELDS, type RolledReading, type Rollup } from "./rollup.ts";
 /** Reads that go through all points of a region. */
 const AUDIT_TIMEOUT_MS = 300_000;
 
-/** Points or rollups of a meter, by time, epoch and seq, as whole rows. Epochs are text in InfluxDB. */
-function ofMeter(measurement: "reading" | "rollup", order: readonly string[]): string {
+/** Readings of one second may have the same nanosecond and another lap, see `placeOf`. */
+export const READING = { measurement: "reading", key: ["region", "meter", "epoch", "lap", "_time"] } as const;
+export const ROLLUP = { measurement: "rollup", key: ["region", "meter", "epoch", "_time"] } as const;
+/** What a query reads: a measurement, and the columns that tell its rows apart. */
+export type Rows = typeof READING | typeof ROLLUP;
+
+/**
+ * Puts fields together to whole rows. All series in one table first: with a table for each of them the same takes twice
+ * as long.
+ */
+export function wholeRows({ key }: Rows): string {
+  return `
+  |> group(columns: ["_measurement", "_start", "_stop"])
+  |> pivot(rowKey: ${JSON.stringify(key)}, columnKey: ["_field"], valueColumn: "_value")
+  |> drop(columns: ["_start", "_stop", "_measurement"])`;
+}
+
+/** Points or rollups of a meter, by time, epoch and seq. Epochs are text in InfluxDB. */
+function ofMeter(rows: Rows, order: readonly string[]): string {
   return `
 from(bucket: params.bucket)
   |> range(start: params.start, stop: params.stop)
-  |> filter(fn: (r) => r._measurement == "${measurement}" and r.meter == params.meter)
-  |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
-  |> group()
+  |> filter(fn: (r) => r._measurement == "${rows.measurement}" and r.meter == params.meter)${wholeRows(rows)}
   |> map(fn: (r) => ({r with second: int(v: r._time) / 1000000000, order: int(v: r.epoch)}))
   |> sort(columns: ${JSON.stringify(order)})
   |> limit(n: params.limit)`;
 }
 
-const READINGS = ofMeter("reading", ["second", "order", "seq"]);
-const ROLLUPS = ofMeter("rollup", ["second", "order"]);
+const READINGS = ofMeter(READING, ["second", "order", "seq"]);
+const ROLLUPS = ofMeter(ROLLUP, ["second", "order"]);
 
 const COMPLETENESS = `
 from(bucket: params.bucket)

@@ -8,7 +8,7 @@ import { PART_OF, type InfluxBuckets, type Part } from "./influx-buckets.ts";
 import type { InfluxHttp } from "./influx-http.ts";
 import { clustersOf, type MarkCluster } from "./mark-clusters.ts";
 import { finishMarks, takeMarks, type TakenMark, type Taking } from "./marks.ts";
-import { readingReader, rollupReader } from "./read-series.ts";
+import { READING, ROLLUP, readingReader, rollupReader, wholeRows, type Rows } from "./read-series.ts";
 import { RollupSum, rollupLine, rollupsEqual, type Rollup } from "./rollup.ts";
 import { writeLines } from "./write-lines.ts";
 
@@ -41,15 +41,11 @@ export class Lease {
   }
 }
 
-/** Points or rollups of some meters over some time, as whole rows, series by series. */
-const ROWS = (measurement: "reading" | "rollup", meters: string) => `
+/** Points or rollups of some meters over some time. */
+const queryOf = (rows: Rows, isOfMeters: "==" | "=~") => `
 from(bucket: params.bucket)
   |> range(start: params.start, stop: params.stop)
-  |> filter(fn: (r) => r._measurement == "${measurement}" and r.meter ${meters})
-  |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
-  |> drop(columns: ["_start", "_stop", "_measurement", "region"])`;
-const ONE_METER = "== params.meters";
-const SOME_METERS = "=~ params.meters";
+  |> filter(fn: (r) => r._measurement == "${rows.measurement}" and r.meter ${isOfMeters} params.meters)${wholeRows(rows)}`;
 
 /** A bucket computed anew. */
 interface Fresh {
@@ -165,7 +161,7 @@ async function sumUp(
   };
   const start = cluster.firstEnd - resolutionS + 1;
   const bucket = buckets.nameOf(source);
-  await readRows(influx, source === "raw" ? "reading" : "rollup", bucket, start, cluster, rowsOf, lease);
+  await readRows(influx, source === "raw" ? READING : ROLLUP, bucket, start, cluster, rowsOf, lease);
   return sums;
 }
 
@@ -185,14 +181,14 @@ async function readStored(
         version: Number(row[version]),
       });
   };
-  await readRows(influx, "rollup", buckets.nameOf(part), cluster.firstEnd, cluster, rowsOf, lease);
+  await readRows(influx, ROLLUP, buckets.nameOf(part), cluster.firstEnd, cluster, rowsOf, lease);
   return stored;
 }
 
 /** Rows of the cluster's meters from the second `start` to its last end. */
 async function readRows(
   influx: InfluxHttp,
-  measurement: "reading" | "rollup",
+  rows: Rows,
   bucket: string,
   start: number,
   { meterIds, lastEnd }: MarkCluster,
@@ -200,7 +196,7 @@ async function readRows(
   lease: Lease,
 ): Promise<void> {
   const [only, ...others] = meterIds;
-  const text = ROWS(measurement, others.length === 0 ? ONE_METER : SOME_METERS);
+  const text = queryOf(rows, others.length === 0 ? "==" : "=~");
   const meters = others.length === 0 ? only! : { oneOf: meterIds };
   const params: FluxParams = { bucket, start, stop: lastEnd + 1, meters };
   await runFlux(influx, text, params, rowsOf, lease.timeoutMs());

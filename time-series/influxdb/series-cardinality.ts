@@ -16,9 +16,9 @@ export interface CardinalityDependencies {
 }
 
 /**
- * How many series InfluxDB's index holds: its memory grows with them. Tags are only region, meter and epoch, meters are
- * registered before they may publish, and epochs are at most 256, so a meter gone wild cannot raise them without end;
- * growth is meters. Above the bound it is an alarm: refusing readings of a registered meter would lose what its owner
+ * How many series InfluxDB's index holds: its memory grows with them. Tags are only region, meter, epoch and lap; meters
+ * are registered before they may publish, epochs are at most 256 and laps 17, so that a meter gone wild cannot raise them
+ * without end. Growth is meters. Above the bound it is an alarm: refusing readings of a registered meter would lose what its owner
  * is entitled to see.
  */
 export class SeriesCardinality {

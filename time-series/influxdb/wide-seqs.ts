@@ -3,9 +3,8 @@ import { SLOTS, isWide } from "./line-protocol.ts";
 import type { SeriesPoint } from "../time-series.ts";
 
 /**
- * Two readings of one meter, epoch and second whose seqs differ by a multiple of 10^9 would be one point to InfluxDB.
- * Seqs below 10^9 cannot meet; of the others the first one holds the nanosecond for good, and it is kept here, in a row
- * for each reading. Resolves with the points whose nanosecond another one holds. Idempotent.
+ * Two readings of one meter, epoch and second whose wide seqs differ by a multiple of 10^9 would be one point to
+ * InfluxDB. The first one holds the nanosecond for good, and it is kept here, in a row for each reading. Resolves with the points whose nanosecond another one holds. Idempotent.
  *
  * The rows are read by a second statement, which sees what other processes have inserted meanwhile.
  */

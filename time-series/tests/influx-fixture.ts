@@ -22,7 +22,7 @@ export function ownNamespace(): string {
 /** A point of a meter that has a region to itself. */
 export function pointOf(meterId: string, t: number, fields: Partial<SeriesPoint> = {}): SeriesPoint {
   return {
-    ...{ region: `region-of-${meterId}`, meterId, epoch: 0, seq: t, t },
+    ...{ region: `region-of-${meterId}`, meterId, epoch: 0, seq: t % 1_000_000, t },
     ...{ importWh: wh(t), exportWh: wh(0), status: 0 },
     ...fields,
   };

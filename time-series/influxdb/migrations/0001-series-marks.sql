@@ -45,7 +45,7 @@ create table dirty_completeness (
 -- Numbers of handles that repair.
 create sequence repairer;
 
--- Readings whose seq does not fit into the nanoseconds of a second: which seq holds the nanosecond `slot`.
+-- Readings whose seq is beyond what InfluxDB's points are told apart by: which seq holds the nanosecond `slot`.
 create table wide_seq (
   meter integer not null,
   epoch integer not null,

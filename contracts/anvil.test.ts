@@ -16,7 +16,7 @@ import { ZERO_HASH } from "../domain/settlement/hex.ts";
 import { type MerkleSumTree, buildTree } from "../domain/settlement/merkle-sum-tree.ts";
 import { recordOf, typedDomain } from "../domain/settlement/message.ts";
 import type { Hex, Leaf, Settlement } from "../domain/settlement/settlement.ts";
-import { settlementInterface } from "./artifact.ts";
+import { settlementAbi } from "./artifact.ts";
 import { chainProvider, contractError, encodePosts, settlementClient } from "./client.ts";
 import { deploySettlement } from "./deploy.ts";
 import { startHardhatNode } from "./local-chain/hardhat-node.ts";
@@ -144,16 +144,16 @@ async function history(provider: JsonRpcProvider) {
   await send(postedS, post);
 
   const claim = (at: number, index: number) =>
-    settlementInterface.encodeFunctionData("claim", [
-      REGIONS[at],
+    settlementAbi.encode("claim", [
+      REGIONS[at]!,
       recordOf(settlements[at]!),
       { ...leaves[at]![index]!, index },
       trees[at]!.proofOf(index).siblings,
     ]);
   const own = leaves[1]!.findIndex(({ account }) => account === deployer.address.toLowerCase());
   const neighbours = [3, 4, 5, 6, 9];
-  const batch = settlementInterface.encodeFunctionData("claimBatch", [
-    REGIONS[0],
+  const batch = settlementAbi.encode("claimBatch", [
+    REGIONS[0]!,
     recordOf(settlements[0]!),
     neighbours.map((index) => ({ ...leaves[0]![index]!, index })),
     trees[0]!.multiproofOf(neighbours).nodes,
@@ -169,12 +169,13 @@ async function history(provider: JsonRpcProvider) {
   // The credit.
   const spender = testWallet(2).address;
   const { v, r, s } = Signature.from(await signPermit(deployer, address, spender));
-  const token = (method: string, args: readonly unknown[]) =>
-    settlementInterface.encodeFunctionData(method, args);
-  await send(matureS + 4, token("permit", [deployer.address, spender, 5n, matureS + 4, v, r, s]));
-  await send(matureS + 5, token("transfer", [spender, 20n]));
-  await send(matureS + 6, token("retire", [30n, "heating in January"]));
-  refusals.push(await refusal(token("transfer", [spender, 1_000n])));
+  await send(
+    matureS + 4,
+    settlementAbi.encode("permit", [deployer.address, spender, 5n, matureS + 4, v, r, s]),
+  );
+  await send(matureS + 5, settlementAbi.encode("transfer", [spender, 20n]));
+  await send(matureS + 6, settlementAbi.encode("retire", [30n, "heating in January"]));
+  refusals.push(await refusal(settlementAbi.encode("transfer", [spender, 1_000n])));
 
   const accounts = [...new Set([...leaves.flat().map(({ account }) => account), spender as Hex])];
   return {

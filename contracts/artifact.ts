@@ -1,10 +1,17 @@
-import { Interface } from "ethers/abi";
 import type { Hex } from "../domain/settlement/settlement.ts";
+import { ContractAbi } from "./contract-abi.ts";
+import type { AccessManagerAbi, SettlementAbi } from "./generated/abi.ts";
 import accessManager from "./generated/AccessManager.json" with { type: "json" };
 import settlement from "./generated/Settlement.json" with { type: "json" };
 
 /** The contract's ABI, for encoding and decoding. */
-export const settlementInterface: Interface = new Interface(JSON.stringify(settlement.abi));
+export const settlementAbi: ContractAbi<SettlementAbi> = new ContractAbi(settlement.abi);
+
+/** The contract's functions: what each is given and what it answers. */
+export type SettlementFunctions = SettlementAbi["functions"];
+
+/** The code under which callers see one of the contract's errors. */
+export type SettlementErrorCode = SettlementAbi["errors"][keyof SettlementAbi["errors"]];
 
 /** The creation code, without constructor arguments. */
 export const settlementBytecode: Hex = settlement.bytecode as Hex;
@@ -13,7 +20,7 @@ export const settlementBytecode: Hex = settlement.bytecode as Hex;
 export const settlementSourceHash: string = settlement.sourceHash;
 
 /** OpenZeppelin's manager of who may call which function of governance. */
-export const accessManagerInterface: Interface = new Interface(JSON.stringify(accessManager.abi));
+export const accessManagerAbi: ContractAbi<AccessManagerAbi> = new ContractAbi(accessManager.abi);
 
 /** The manager's creation code, without constructor arguments. */
 export const accessManagerBytecode: Hex = accessManager.bytecode as Hex;

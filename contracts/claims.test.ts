@@ -5,7 +5,7 @@ import { wh } from "../domain/metering/units.ts";
 import { verifyMultiproof } from "../domain/settlement/merkle-sum-tree.ts";
 import { recordOf } from "../domain/settlement/message.ts";
 import type { Hex, Leaf } from "../domain/settlement/settlement.ts";
-import { settlementInterface } from "./artifact.ts";
+import { settlementAbi } from "./artifact.ts";
 import { contractError } from "./client.ts";
 import { type ChainFixture, REGION, startChainFixture } from "./test/chain-fixture.ts";
 
@@ -60,12 +60,7 @@ test("multiproofs of any accounts are accepted, and refused with any bit flipped
       const commitment = { root: tree.root, rootSumWh: tree.rootSumWh, leafCount: tree.leafCount };
       assert.ok(verifyMultiproof(fixture.hasher, commitment, subset, nodes));
 
-      const claim = settlementInterface.encodeFunctionData("claimBatch", [
-        REGION,
-        recordOf(settlement),
-        subset,
-        nodes,
-      ]) as Hex;
+      const claim = settlementAbi.encode("claimBatch", [REGION, recordOf(settlement), subset, nodes]) as Hex;
       assert.equal(await answer(claim), "accepted");
       for (const bit of bits) {
         // What comes after the selector: offsets, record, leaves and nodes.

@@ -1,4 +1,3 @@
-import type { Result } from "ethers/abi";
 import type { BlockTag, Provider, Signer, TransactionResponse } from "ethers/providers";
 import { JsonRpcProvider, Network } from "ethers/providers";
 import { FetchRequest, type GetUrlResponse, concat } from "ethers/utils";
@@ -7,9 +6,11 @@ import { type SettlementContent, type SettlementRecord, recordOf } from "../doma
 import type { Hex, Settlement } from "../domain/settlement/settlement.ts";
 import { type Wh, wh } from "../domain/metering/units.ts";
 import { GridrootError } from "../service/errors.ts";
-import { settlementInterface } from "./artifact.ts";
+import { type SettlementFunctions, settlementAbi } from "./artifact.ts";
 import { contractError } from "./contract-errors.ts";
+import type { SettlementAbi } from "./generated/abi.ts";
 
+export type { SettlementErrorCode } from "./artifact.ts";
 export { contractError, contractErrorCode } from "./contract-errors.ts";
 
 /** Where a region's next settlement has to continue. */
@@ -87,7 +88,7 @@ export function encodePost(settlement: Settlement, signatures: readonly Authorit
 export function encodePosts(attested: readonly AttestedSettlement[]): Hex {
   const settlements = attested.map(({ settlement }) => settlement);
   const signatures = concat(attested.map((one) => joinSignatures(one.signatures)));
-  return settlementInterface.encodeFunctionData("post", [signatures, settlements]) as Hex;
+  return settlementAbi.encode("post", [signatures, settlements]);
 }
 
 /** The signatures, one after the other, in the strictly ascending order of signers that the contract demands. */
@@ -156,56 +157,55 @@ export class SettlementClient {
 
   /** Rejects with `contract-unknown-region`. */
   async readTip(region: number, at?: BlockTag): Promise<RegionTip> {
-    const [tip] = (await this.#read("tip", [region], at)) as unknown as [Result];
+    const tip = await this.#read("tip", [region], at);
     return {
-      round: Number(tip["round"]),
-      interval: Number(tip["interval"]),
-      root: tip["root"] as Hex,
-      cumulativeCreditWh: wh(tip["cumulativeCreditWh"] as bigint),
-      cumulativeDebitWh: wh(tip["cumulativeDebitWh"] as bigint),
-      recordSlot: tip["recordSlot"] as Hex,
+      round: Number(tip.round),
+      interval: Number(tip.interval),
+      root: tip.root,
+      cumulativeCreditWh: wh(tip.cumulativeCreditWh),
+      cumulativeDebitWh: wh(tip.cumulativeDebitWh),
+      recordSlot: tip.recordSlot,
     };
   }
 
   /** Rejects with `contract-unknown-region`. */
   async readRegion(region: number, at?: BlockTag): Promise<RegionTerms> {
-    const [info] = (await this.#read("regionInfo", [region], at)) as unknown as [Result];
+    const info = await this.#read("regionInfo", [region], at);
     return {
       region,
-      name: info["name"] as string,
-      capWh: wh(info["capWh"] as bigint),
-      startInterval: Number(info["startInterval"]),
-      mintedWh: wh(info["mintedWh"] as bigint),
-      pausedUntil: Number(info["pausedUntil"]),
-      openVetoes: Number(info["openVetoes"]),
+      name: info.name,
+      capWh: wh(info.capWh),
+      startInterval: Number(info.startInterval),
+      mintedWh: wh(info.mintedWh),
+      pausedUntil: Number(info.pausedUntil),
+      openVetoes: Number(info.openVetoes),
     };
   }
 
   /** The numbers of all registered regions, in order of registration. */
   async readRegions(at?: BlockTag): Promise<readonly number[]> {
-    const [regions] = (await this.#read("regions", [], at)) as unknown as [bigint[]];
+    const regions = await this.#read("regions", [], at);
     return regions.map(Number);
   }
 
   async readAuthoritySet(at?: BlockTag): Promise<AuthoritySet> {
     const set = await this.#read("authoritySet", [], at);
     return {
-      epoch: Number(set["epoch"]),
-      threshold: Number(set["threshold"]),
-      vetoThreshold: Number(set["vetoThreshold"]),
-      members: [...(set["members"] as string[])].map((member) => member.toLowerCase() as Hex),
+      epoch: Number(set.epoch),
+      threshold: Number(set.threshold),
+      vetoThreshold: Number(set.vetoThreshold),
+      members: set.members.map((member) => member.toLowerCase() as Hex),
     };
   }
 
   /** The AccessManager that says who governs, lower case. */
   async readManager(at?: BlockTag): Promise<Hex> {
-    const [manager] = (await this.#read("authority", [], at)) as unknown as [string];
+    const manager = await this.#read("authority", [], at);
     return manager.toLowerCase() as Hex;
   }
 
   async readIntervalLengthS(at?: BlockTag): Promise<number> {
-    const [lengthS] = (await this.#read("intervalLengthS", [], at)) as unknown as [bigint];
-    return Number(lengthS);
+    return Number(await this.#read("intervalLengthS", [], at));
   }
 
   /**
@@ -218,8 +218,7 @@ export class SettlementClient {
 
   /** Whether the contract retains exactly this record of the region. */
   async isRecordAccepted(region: number, record: SettlementRecord, at?: BlockTag): Promise<boolean> {
-    const [accepted] = (await this.#read("isAccepted", [region, record], at)) as unknown as [boolean];
-    return accepted;
+    return this.#read("isAccepted", [region, record], at);
   }
 
   /** Whether the contract retains the record and accepts the leaf's proof against it. */
@@ -230,22 +229,17 @@ export class SettlementClient {
     siblings: readonly ProofNode[],
     at?: BlockTag,
   ): Promise<boolean> {
-    const [verified] = (await this.#read("verify", [region, record, leaf, siblings], at)) as unknown as [
-      boolean,
-    ];
-    return verified;
+    return this.#read("verify", [region, record, leaf, siblings], at);
   }
 
   /** What the account was minted from the region so far. */
   async readMintedWh(region: number, account: Hex, at?: BlockTag): Promise<Wh> {
-    const [minted] = (await this.#read("mintedWh", [region, account], at)) as unknown as [bigint];
-    return wh(minted);
+    return wh(await this.#read("mintedWh", [region, account], at));
   }
 
   /** The account's balance of the credit token, whose unit is 1 Wh. */
   async readBalanceWh(account: Hex, at?: BlockTag): Promise<Wh> {
-    const [balance] = (await this.#read("balanceOf", [account], at)) as unknown as [bigint];
-    return wh(balance);
+    return wh(await this.#read("balanceOf", [account], at));
   }
 
   /** The accepted settlements in the blocks from `fromBlock` to `toBlock`, in the chain's order. */
@@ -254,15 +248,17 @@ export class SettlementClient {
     readonly toBlock: BlockTag;
     readonly region?: number;
   }): Promise<readonly SettledEvent[]> {
-    const topics = settlementInterface.encodeFilterTopics("Settled", [range.region ?? null]);
+    const topics = settlementAbi.topics(
+      "Settled",
+      range.region === undefined ? {} : { region: range.region },
+    );
     const { fromBlock, toBlock } = range;
     try {
       const logs = await this.#provider().getLogs({ address: this.address, topics, fromBlock, toBlock });
       return logs.map((log) => {
-        const args = settlementInterface.decodeEventLog("Settled", log.data, log.topics);
         const { blockNumber, blockHash, transactionHash } = log;
         return {
-          ...settledFrom(args),
+          ...settledFrom(settlementAbi.event("Settled", log)),
           blockNumber,
           blockHash: blockHash as Hex,
           transactionHash: transactionHash as Hex,
@@ -296,21 +292,28 @@ export class SettlementClient {
     return this.#send("claimBatch", [region, record, leaves, nodes]);
   }
 
-  async #read(method: string, args: readonly unknown[], at: BlockTag = "latest"): Promise<Result> {
+  async #read<Name extends keyof SettlementFunctions>(
+    method: Name,
+    given: SettlementFunctions[Name]["given"],
+    at: BlockTag = "latest",
+  ): Promise<SettlementFunctions[Name]["answered"]> {
     try {
-      const data = settlementInterface.encodeFunctionData(method, args);
+      const data = settlementAbi.encode(method, given);
       const answer = await this.#provider().call({ to: this.address, data, blockTag: at });
-      return settlementInterface.decodeFunctionResult(method, answer);
+      return settlementAbi.decode(method, answer);
     } catch (cause) {
       throw contractError(cause);
     }
   }
 
-  async #send(method: string, args: readonly unknown[]): Promise<TransactionResponse> {
+  async #send<Name extends keyof SettlementFunctions>(
+    method: Name,
+    given: SettlementFunctions[Name]["given"],
+  ): Promise<TransactionResponse> {
     const signer = this.#runner;
     if (!("sendTransaction" in signer)) throw new GridrootError("signer-missing", `${method} needs a signer`);
     try {
-      const data = settlementInterface.encodeFunctionData(method, args);
+      const data = settlementAbi.encode(method, given);
       return await signer.sendTransaction({ to: this.address, data });
     } catch (cause) {
       throw contractError(cause);
@@ -326,18 +329,20 @@ export class SettlementClient {
 }
 
 /** The event packs its numbers: round u32, leafCount u32, then the three totals, u64 each. */
-function settledFrom(args: Result): Omit<SettledEvent, "blockNumber" | "blockHash" | "transactionHash"> {
-  const numbers = BigInt(args["numbers"] as Hex);
+function settledFrom(
+  event: SettlementAbi["events"]["Settled"],
+): Omit<SettledEvent, "blockNumber" | "blockHash" | "transactionHash"> {
+  const numbers = BigInt(event.numbers);
   return {
-    region: Number(args["region"]),
+    region: Number(event.region),
     round: Number(numbers >> 224n),
-    interval: Number(args["interval"]),
-    root: args["root"] as Hex,
-    contentHash: args["contentHash"] as Hex,
+    interval: Number(event.interval),
+    root: event.root,
+    contentHash: event.contentHash,
     intervalCreditWh: wh(BigInt.asUintN(64, numbers >> 128n)),
     cumulativeCreditWh: wh(BigInt.asUintN(64, numbers >> 64n)),
     cumulativeDebitWh: wh(BigInt.asUintN(64, numbers)),
     leafCount: Number(BigInt.asUintN(32, numbers >> 192n)),
-    dataHash: args["dataHash"] as Hex,
+    dataHash: event.dataHash,
   };
 }

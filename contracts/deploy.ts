@@ -1,7 +1,7 @@
 import type { Provider, Signer } from "ethers/providers";
 import type { Hex } from "../domain/settlement/settlement.ts";
 import { GridrootError } from "../service/errors.ts";
-import { settlementInterface } from "./artifact.ts";
+import { settlementAbi } from "./artifact.ts";
 import { contractError } from "./client.ts";
 import { installDeterministicDeployer } from "./deployment/deterministic-deployer.ts";
 import { type DeploymentPlan, type Step, missingSteps, planDeployment } from "./deployment/plan.ts";
@@ -95,7 +95,7 @@ async function sendAndWait(signer: Signer, { name, to, data }: Step): Promise<vo
 
 /** The block of the constructor's event. Rejects with `contract-changed` where there is none. */
 export async function deploymentBlock(address: Hex, provider: Provider): Promise<number> {
-  const topics = settlementInterface.encodeFilterTopics("AuthoritySetChanged", [1]);
+  const topics = settlementAbi.topics("AuthoritySetChanged", { epoch: 1 });
   const [log] = await provider.getLogs({ address, topics, fromBlock: 0, toBlock: "latest" });
   if (log === undefined) throw new GridrootError("contract-changed", `no constructor event at ${address}`);
   return log.blockNumber;

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { readFile, readdir, writeFile } from "node:fs/promises";
+import { typesOf } from "./abi-types.ts";
 
 /**
- * Writes `contracts/generated/*.json` from what `hardhat build` left in `artifacts/`, so that nothing else of Gridroot
+ * Writes `contracts/generated/*` from what `hardhat build` left in `artifacts/`, so that nothing else of Gridroot
  * needs a compiler. With `--check` it writes nothing and fails where a committed file differs.
  */
 
@@ -69,12 +70,16 @@ async function generate(name: ContractName): Promise<string> {
 }
 
 if (import.meta.main) {
-  for (const name of Object.keys(CONTRACTS) as ContractName[]) {
-    const text = await generate(name);
-    const file = new URL(`./generated/${name}.json`, import.meta.url);
+  const names = Object.keys(CONTRACTS) as ContractName[];
+  const texts = new Map<string, string>();
+  for (const name of names) texts.set(`${name}.json`, await generate(name));
+  const contracts = names.map(async (name) => ({ name, abi: (await readArtifact(name)).artifact.abi }));
+  texts.set("abi.ts", typesOf(await Promise.all(contracts)));
+  for (const [name, text] of texts) {
+    const file = new URL(`./generated/${name}`, import.meta.url);
     if (!process.argv.includes("--check")) await writeFile(file, text);
     else if (text !== (await readFile(file, "utf8"))) {
-      process.stderr.write(`contracts/generated/${name}.json is stale: run \`npm run contracts:build\`\n`);
+      process.stderr.write(`contracts/generated/${name} is stale: run \`npm run contracts:build\`\n`);
       process.exitCode = 1;
     }
   }

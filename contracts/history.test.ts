@@ -5,7 +5,7 @@ import type { Wallet } from "ethers/wallet";
 import { wh } from "../domain/metering/units.ts";
 import { type SettlementContent, recordOf } from "../domain/settlement/message.ts";
 import type { Hex } from "../domain/settlement/settlement.ts";
-import { settlementInterface } from "./artifact.ts";
+import { type SettlementFunctions, settlementAbi } from "./artifact.ts";
 import { type ModelRotation, type Outcome, SettlementModel } from "./test/settlement-model.ts";
 import {
   type WindowChain,
@@ -121,8 +121,12 @@ class History {
     const { region, choice, other } = action;
     const nowS = this.#nowS;
     const model = this.#model;
-    const call = (name: string, args: readonly unknown[], outcome: () => Outcome) => ({
-      data: settlementInterface.encodeFunctionData(name, args),
+    const call = <Name extends keyof SettlementFunctions>(
+      name: Name,
+      given: SettlementFunctions[Name]["given"],
+      outcome: () => Outcome,
+    ) => ({
+      data: settlementAbi.encode(name, given),
       outcome,
     });
     switch (action.kind) {
@@ -160,7 +164,7 @@ class History {
           await signedSettlement(this.#chain, messages[0]!, signers),
           await signedSettlement(this.#chain, messages[1]!, others),
         ];
-        return call("reportEquivocation", [messages[0], first, messages[1], second], () =>
+        return call("reportEquivocation", [messages[0]!, first, messages[1]!, second], () =>
           model.report(one, signers.map(addressOf), two, others.map(addressOf), nowS),
         );
       }
@@ -283,34 +287,34 @@ class History {
   async #compare(): Promise<void> {
     const chain = this.#chain;
     const model = this.#model;
-    const [epoch, threshold, vetoThreshold, members] = await chain.read("authoritySet", []);
-    const addresses = [...(members as string[])].map((member) => member.toLowerCase());
+    const { epoch, threshold, vetoThreshold, members } = await chain.read("authoritySet", []);
+    const addresses = members.map((member) => member.toLowerCase());
     const suspended: string[] = [];
     for (const member of addresses) {
-      if ((await chain.read("isSuspended", [member]))[0] === true) suspended.push(member);
+      if (await chain.read("isSuspended", [member])) suspended.push(member);
     }
     const set = { epoch: Number(epoch), threshold: Number(threshold), vetoThreshold: Number(vetoThreshold) };
     assert.deepEqual({ ...set, members: addresses, suspended }, model.authorities);
-    const [active] = await chain.read("activeAuthorities", []);
+    const active = await chain.read("activeAuthorities", []);
     assert.equal(Number(active), addresses.length - suspended.length);
     for (const region of REGIONS) {
-      const [tip] = (await chain.read("tip", [region])) as unknown as [Record<string, unknown>];
-      const [info] = (await chain.read("regionInfo", [region])) as unknown as [Record<string, unknown>];
+      const tip = await chain.read("tip", [region]);
+      const info = await chain.read("regionInfo", [region]);
       assert.deepEqual(
         {
-          round: Number(tip["round"]),
-          interval: Number(tip["interval"]),
-          root: tip["root"],
-          cumulativeCreditWh: tip["cumulativeCreditWh"],
-          cumulativeDebitWh: tip["cumulativeDebitWh"],
-          pausedUntil: Number(info["pausedUntil"]),
-          openVetoes: Number(info["openVetoes"]),
+          round: Number(tip.round),
+          interval: Number(tip.interval),
+          root: tip.root,
+          cumulativeCreditWh: tip.cumulativeCreditWh,
+          cumulativeDebitWh: tip.cumulativeDebitWh,
+          pausedUntil: Number(info.pausedUntil),
+          openVetoes: Number(info.openVetoes),
         },
         model.tip(region),
       );
     }
     for (const content of this.#posted.slice(-12)) {
-      const [status] = await chain.read("recordStatus", [content.region, recordOf(content)]);
+      const { status } = await chain.read("recordStatus", [content.region, recordOf(content)]);
       assert.equal(STATUSES[Number(status)], model.status(content, this.#nowS));
     }
   }

@@ -1,7 +1,7 @@
 import type { Provider } from "ethers/providers";
 import type { Hex } from "../../domain/settlement/settlement.ts";
-import { GridrootError } from "../../service/errors.ts";
-import { accessManagerInterface, settlementInterface } from "../artifact.ts";
+import { accessManagerAbi, settlementAbi } from "../artifact.ts";
+import type { AccessManagerAbi, SettlementAbi } from "../generated/abi.ts";
 import type { RoleHolder } from "./terms.ts";
 
 /**
@@ -12,7 +12,9 @@ export const GOVERNANCE_ROLES = ["admin", "authoritySet", "caps", "pause", "ruli
 export type GovernanceRole = (typeof GOVERNANCE_ROLES)[number];
 
 /** The restricted functions of the settlement contract, each with the role that may call it. */
-export const ROLE_FUNCTIONS: Readonly<Record<Exclude<GovernanceRole, "admin">, readonly string[]>> = {
+export const ROLE_FUNCTIONS: Readonly<
+  Record<Exclude<GovernanceRole, "admin">, readonly (keyof SettlementAbi["functions"])[]>
+> = {
   authoritySet: ["rotateAuthorities", "cancelRotation", "reinstateAuthority"],
   caps: ["registerRegion", "setCap"],
   pause: ["pauseRegion", "resumeRegion"],
@@ -40,12 +42,12 @@ export function encodeHandOver(
   deployer: Hex,
 ): Hex {
   const calls: Hex[] = [];
-  const call = (method: string, args: readonly unknown[]) =>
-    calls.push(accessManagerInterface.encodeFunctionData(method, args) as Hex);
+  const call = <Name extends keyof ManagerFunctions>(method: Name, given: ManagerFunctions[Name]["given"]) =>
+    calls.push(accessManagerAbi.encode(method, given));
   for (const [role, functions] of Object.entries(ROLE_FUNCTIONS)) {
     const id = roleId(role as GovernanceRole);
     call("labelRole", [id, role]);
-    call("setTargetFunctionRole", [settlement, functions.map(selectorOf), id]);
+    call("setTargetFunctionRole", [settlement, functions.map((name) => settlementAbi.selector(name)), id]);
     const { account, delayS } = governance[role as GovernanceRole];
     call("grantRole", [id, account, delayS]);
   }
@@ -54,7 +56,7 @@ export function encodeHandOver(
   // Granting what the deployer has already would only set its delay.
   if (!keeps || delayS > 0) call("grantRole", [ADMIN, account, delayS]);
   if (!keeps) call("renounceRole", [ADMIN, deployer]);
-  return accessManagerInterface.encodeFunctionData("multicall", [calls]) as Hex;
+  return accessManagerAbi.encode("multicall", [calls]);
 }
 
 /**
@@ -64,8 +66,8 @@ export function encodeHandOver(
 export async function isHandedOver(contract: GovernedContract, provider: Provider): Promise<boolean> {
   for (const [role, functions] of Object.entries(ROLE_FUNCTIONS)) {
     for (const name of functions) {
-      const args = [contract.settlement, selectorOf(name)];
-      const [current] = await ask(provider, contract.manager, "getTargetFunctionRole", args);
+      const given = [contract.settlement, settlementAbi.selector(name)] as const;
+      const current = await ask(provider, contract.manager, "getTargetFunctionRole", given);
       if (Number(current) !== roleId(role as GovernanceRole)) return false;
     }
   }
@@ -76,12 +78,11 @@ export async function isHandedOver(contract: GovernedContract, provider: Provide
 export async function mayCall(
   contract: GovernedContract,
   caller: Hex,
-  name: string,
+  name: keyof SettlementAbi["functions"],
   provider: Provider,
 ): Promise<boolean> {
-  const args = [caller, contract.settlement, selectorOf(name)];
-  const [immediate] = await ask(provider, contract.manager, "canCall", args);
-  return immediate === true;
+  const given = [caller, contract.settlement, settlementAbi.selector(name)] as const;
+  return (await ask(provider, contract.manager, "canCall", given)).immediate;
 }
 
 /** The number of a role on chain. */
@@ -89,18 +90,14 @@ export function roleId(role: GovernanceRole): number {
   return GOVERNANCE_ROLES.indexOf(role);
 }
 
-function selectorOf(name: string): string {
-  const fragment = settlementInterface.getFunction(name);
-  if (fragment === null) throw new GridrootError("invariant", `the contract has no function ${name}`);
-  return fragment.selector;
-}
+type ManagerFunctions = AccessManagerAbi["functions"];
 
-async function ask(
+async function ask<Name extends keyof ManagerFunctions>(
   provider: Provider,
   manager: Hex,
-  method: string,
-  args: readonly unknown[],
-): Promise<readonly unknown[]> {
-  const data = accessManagerInterface.encodeFunctionData(method, args);
-  return accessManagerInterface.decodeFunctionResult(method, await provider.call({ to: manager, data }));
+  method: Name,
+  given: ManagerFunctions[Name]["given"],
+): Promise<ManagerFunctions[Name]["answered"]> {
+  const data = accessManagerAbi.encode(method, given);
+  return accessManagerAbi.decode(method, await provider.call({ to: manager, data }));
 }

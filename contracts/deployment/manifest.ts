@@ -1,11 +1,10 @@
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { keccak256 } from "ethers/crypto";
-import type { Interface } from "ethers/abi";
 import type { Provider } from "ethers/providers";
 import type { Hex } from "../../domain/settlement/settlement.ts";
 import { GridrootError } from "../../service/errors.ts";
-import { accessManagerInterface, settlementInterface } from "../artifact.ts";
+import { accessManagerAbi, settlementAbi } from "../artifact.ts";
 import type { DeploymentPlan, PlannedContract, Step } from "./plan.ts";
 import type { DeploymentTerms } from "./terms.ts";
 
@@ -124,11 +123,10 @@ async function findCreation(
   fromBlock: number,
   provider: Provider,
 ): Promise<{ readonly block: number; readonly transactionHash: Hex }> {
-  const [contract, event]: [Interface, string] =
+  const topics =
     name === "Settlement"
-      ? [settlementInterface, "AuthoritySetChanged"]
-      : [accessManagerInterface, "RoleGranted"];
-  const topics = contract.encodeFilterTopics(event, []);
+      ? settlementAbi.topics("AuthoritySetChanged")
+      : accessManagerAbi.topics("RoleGranted");
   const [log] = await provider.getLogs({ address, topics, fromBlock, toBlock: "latest" });
   if (log === undefined) throw new GridrootError("contract-changed", `no constructor event at ${address}`);
   return { block: log.blockNumber, transactionHash: log.transactionHash as Hex };

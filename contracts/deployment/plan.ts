@@ -1,16 +1,15 @@
-import { AbiCoder } from "ethers/abi";
 import { keccak256 } from "ethers/crypto";
 import type { Provider } from "ethers/providers";
 import { concat, toUtf8Bytes } from "ethers/utils";
 import type { Hex } from "../../domain/settlement/settlement.ts";
 import { GridrootError } from "../../service/errors.ts";
 import {
+  accessManagerAbi,
   accessManagerBytecode,
-  accessManagerInterface,
   isAccessManagerCode,
   isSettlementCode,
+  settlementAbi,
   settlementBytecode,
-  settlementInterface,
 } from "../artifact.ts";
 import { type SettlementClient, settlementClient } from "../client.ts";
 import {
@@ -62,8 +61,8 @@ export function planDeployment(terms: DeploymentTerms, deployer: Hex): Deploymen
   const manager = plan({
     name: "AccessManager",
     salt,
-    types: ["address"],
     constructorArguments: { initialAdmin: deployer },
+    encodedArguments: accessManagerAbi.encodeConstructed([deployer]),
     bytecode: accessManagerBytecode,
     isCode: isAccessManagerCode,
   });
@@ -71,7 +70,6 @@ export function planDeployment(terms: DeploymentTerms, deployer: Hex): Deploymen
   const settlement = plan({
     name: "Settlement",
     salt,
-    types: settlementInterface.deploy.inputs.map((input) => input.type),
     constructorArguments: {
       manager: manager.address,
       intervalLengthS,
@@ -80,6 +78,14 @@ export function planDeployment(terms: DeploymentTerms, deployer: Hex): Deploymen
       vetoThreshold,
       members: authorities,
     },
+    encodedArguments: settlementAbi.encodeConstructed([
+      manager.address,
+      intervalLengthS,
+      windowS,
+      threshold,
+      vetoThreshold,
+      authorities,
+    ]),
     bytecode: settlementBytecode,
     isCode: isSettlementCode,
   });
@@ -129,12 +135,12 @@ async function isThere(contract: PlannedContract, provider: Provider): Promise<b
 
 /** What the manager was told to govern is found in its log; a manager without the log's entry governs nothing yet. */
 async function requireNoOtherSettlement(plan: DeploymentPlan, provider: Provider): Promise<void> {
-  const topics = accessManagerInterface.encodeFilterTopics("TargetFunctionRoleUpdated", []);
+  const topics = accessManagerAbi.topics("TargetFunctionRoleUpdated");
   const filter = { address: plan.manager.address, topics, fromBlock: 0, toBlock: "latest" };
   const [log] = await provider.getLogs(filter);
   if (log === undefined) return;
-  const { target } = accessManagerInterface.decodeEventLog("TargetFunctionRoleUpdated", log.data, log.topics);
-  throw changed(`a settlement contract with other terms or of another version at ${String(target)}`);
+  const { target } = accessManagerAbi.event("TargetFunctionRoleUpdated", log);
+  throw changed(`a settlement contract with other terms or of another version at ${target}`);
 }
 
 /** Rejects with `contract-changed` for a region that was registered with another name or cap. */
@@ -164,24 +170,19 @@ function registration(
   to: Hex,
   { regionId, name, capWh, startInterval }: RegionDeployment,
 ): Omit<Step, "byDeployer"> {
-  const args = [regionId, name, capWh, startInterval];
-  const data = settlementInterface.encodeFunctionData("registerRegion", args) as Hex;
+  const data = settlementAbi.encode("registerRegion", [regionId, name, capWh, startInterval]);
   return { name: `register region ${regionId} (${name})`, to, data };
 }
 
 function plan(contract: {
   readonly name: PlannedContract["name"];
   readonly salt: Hex;
-  readonly types: readonly string[];
   readonly constructorArguments: Readonly<Record<string, unknown>>;
+  readonly encodedArguments: Hex;
   readonly bytecode: Hex;
   readonly isCode: (code: string) => boolean;
 }): PlannedContract {
-  const { name, salt, types, constructorArguments, bytecode, isCode } = contract;
-  const encodedArguments = AbiCoder.defaultAbiCoder().encode(
-    types,
-    Object.values(constructorArguments),
-  ) as Hex;
+  const { name, salt, constructorArguments, encodedArguments, bytecode, isCode } = contract;
   const creationCode = concat([bytecode, encodedArguments]) as Hex;
   const address = deterministicAddress(salt, creationCode);
   return { name, address, salt, constructorArguments, encodedArguments, creationCode, isCode };

@@ -7,7 +7,7 @@ import { keccak256 } from "ethers/crypto";
 import { chainProvider, settlementClient } from "../client.ts";
 import { type HardhatNode, startHardhatNode } from "../local-chain/hardhat-node.ts";
 import { testAccounts, testWallet } from "../test/chain-fixture.ts";
-import { accessManagerInterface, settlementInterface } from "../artifact.ts";
+import { accessManagerAbi, settlementAbi } from "../artifact.ts";
 import { installDeterministicDeployer } from "./deterministic-deployer.ts";
 import { GOVERNANCE_ROLES, ROLE_FUNCTIONS } from "./governance.ts";
 import { LOCAL_CHAIN_ID, runDeployment } from "./run.ts";
@@ -135,20 +135,26 @@ test("after the hand-over the deployer governs nothing, and each role's holder w
   const [manager, settlement] = ["AccessManager", "Settlement"].map(
     (name) => manifest!.contracts.find((contract) => contract.name === name)!.address,
   ) as [string, string];
-  const ask = async (method: string, args: readonly unknown[]) => {
-    const data = accessManagerInterface.encodeFunctionData(method, args);
-    return accessManagerInterface
-      .decodeFunctionResult(method, await provider.call({ to: manager, data }))
-      .toArray();
+  const hasRole = async (id: number, account: string) => {
+    const data = accessManagerAbi.encode("hasRole", [id, account]);
+    const answer = await provider.call({ to: manager, data });
+    const { isMember, executionDelay } = accessManagerAbi.decode("hasRole", answer);
+    return [isMember, executionDelay];
+  };
+  const canCall = async (caller: string) => {
+    const selector = settlementAbi.selector("registerRegion");
+    const data = accessManagerAbi.encode("canCall", [caller, settlement, selector]);
+    const answer = await provider.call({ to: manager, data });
+    const { immediate, delay } = accessManagerAbi.decode("canCall", answer);
+    return [immediate, delay];
   };
   for (const [id, role] of GOVERNANCE_ROLES.entries()) {
     const { account, delayS } = TERMS.governance[role];
-    assert.deepEqual(await ask("hasRole", [id, account]), [true, BigInt(delayS)], role);
-    assert.deepEqual(await ask("hasRole", [id, deployer.address]), [false, 0n], role);
+    assert.deepEqual(await hasRole(id, account), [true, BigInt(delayS)], role);
+    assert.deepEqual(await hasRole(id, deployer.address), [false, 0n], role);
   }
-  const selector = settlementInterface.getFunction("registerRegion")!.selector;
-  assert.deepEqual(await ask("canCall", [deployer.address, settlement, selector]), [false, 0n]);
-  assert.deepEqual(await ask("canCall", [someone(23), settlement, selector]), [false, 3_600n]);
+  assert.deepEqual(await canCall(deployer.address), [false, 0n]);
+  assert.deepEqual(await canCall(someone(23)), [false, 3_600n]);
 });
 
 test("a region that is added after the hand-over is left to governance", async (t) => {
@@ -159,7 +165,7 @@ test("a region that is added after the hand-over is left to governance", async (
   const height = await provider.getBlockNumber();
   const manifest = await run({ terms: { ...TERMS, regions } });
   assert.equal(await provider.getBlockNumber(), height);
-  const data = settlementInterface.encodeFunctionData("registerRegion", [3, "eastern", 1n, 0]);
+  const data = settlementAbi.encode("registerRegion", [3, "eastern", 1n, 0]);
   const { address } = manifest!.contracts.find(({ name }) => name === "Settlement")!;
   assert.deepEqual(manifest!.left, [{ name: "register region 3 (eastern)", to: address, data }]);
   assert.ok(lines.includes("left to governance: register region 3 (eastern)"));

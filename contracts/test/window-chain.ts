@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AbiCoder } from "ethers/abi";
 import { getCreateAddress } from "ethers/address";
 import { concat } from "ethers/utils";
 import { Wallet } from "ethers/wallet";
@@ -17,10 +16,11 @@ import {
 } from "../../domain/settlement/message.ts";
 import type { Hex, Settlement } from "../../domain/settlement/settlement.ts";
 import {
+  accessManagerAbi,
   accessManagerBytecode,
-  accessManagerInterface,
+  type SettlementFunctions,
+  settlementAbi,
   settlementBytecode,
-  settlementInterface,
 } from "../artifact.ts";
 import { encodePosts, joinSignatures } from "../client.ts";
 import { startHardhatNode } from "../local-chain/hardhat-node.ts";
@@ -39,7 +39,10 @@ export interface WindowChain {
   /** As `send`, where nothing may revert. */
   mustSend(data: string): Promise<Receipt>;
   /** What a view of the contract answers. */
-  read(method: string, args: readonly unknown[]): Promise<readonly unknown[]>;
+  read<Name extends keyof SettlementFunctions>(
+    method: Name,
+    given: SettlementFunctions[Name]["given"],
+  ): Promise<SettlementFunctions[Name]["answered"]>;
   stop(): Promise<void>;
   /** Ascending by address. */
   readonly members: readonly Wallet[];
@@ -106,25 +109,23 @@ export async function startWindowChain(terms: WindowTerms): Promise<WindowChain>
     nowS = Number(block.timestamp);
     return receipt;
   };
-  const create = async (code: string, types: readonly string[], args: readonly unknown[]) => {
+  const create = async (code: string, encoded: string) => {
     const address = getCreateAddress({ from: DEPLOYER.address, nonce }).toLowerCase() as Hex;
-    const encoded = AbiCoder.defaultAbiCoder().encode(types, args);
     const { status } = await transact(null, concat([code, encoded]));
     assert.equal(status, "0x1", "the contract is created");
     return address;
   };
-  const manager = await create(accessManagerBytecode, ["address"], [DEPLOYER.address]);
+  const manager = await create(accessManagerBytecode, accessManagerAbi.encodeConstructed([DEPLOYER.address]));
   const settlement = await create(
     settlementBytecode,
-    settlementInterface.deploy.inputs.map((input) => input.type),
-    [
+    settlementAbi.encodeConstructed([
       manager,
       terms.intervalLengthS,
       terms.windowS,
       terms.threshold,
       terms.vetoThreshold,
       terms.members.map((member) => member.address),
-    ],
+    ]),
   );
   const send: WindowChain["send"] = async (data) => {
     const receipt = await transact(settlement, data);
@@ -137,7 +138,7 @@ export async function startWindowChain(terms: WindowTerms): Promise<WindowChain>
     } catch (error) {
       const revertData = (error as { data?: unknown }).data;
       const text = typeof revertData === "string" ? revertData : (revertData as { data: string }).data;
-      const custom = settlementInterface.parseError(text) ?? accessManagerInterface.parseError(text);
+      const custom = settlementAbi.error(text) ?? accessManagerAbi.error(text);
       return custom?.name ?? text;
     }
     return "nothing";
@@ -148,8 +149,13 @@ export async function startWindowChain(terms: WindowTerms): Promise<WindowChain>
     return sent;
   };
   for (const region of terms.regions) {
-    const args = [region, `region-${region}`, terms.capWh, terms.startInterval];
-    await mustSend(settlementInterface.encodeFunctionData("registerRegion", args));
+    const data = settlementAbi.encode("registerRegion", [
+      region,
+      `region-${region}`,
+      terms.capWh,
+      terms.startInterval,
+    ]);
+    await mustSend(data);
   }
   return {
     members: terms.members,
@@ -160,10 +166,10 @@ export async function startWindowChain(terms: WindowTerms): Promise<WindowChain>
     },
     send,
     mustSend,
-    read: async (method, args) => {
-      const data = settlementInterface.encodeFunctionData(method, args);
+    read: async (method, given) => {
+      const data = settlementAbi.encode(method, given);
       const answer = (await node.perform("eth_call", [{ to: settlement, data }, "latest"])) as string;
-      return settlementInterface.decodeFunctionResult(method, answer);
+      return settlementAbi.decode(method, answer);
     },
     stop: async () => {
       await node.close();

@@ -1,5 +1,10 @@
 import type { Logger } from "pino";
-import { type AuthoritySet, type SettlementClient, encodePost } from "../../contracts/client.ts";
+import {
+  type AuthoritySet,
+  type SettlementClient,
+  type SettlementErrorCode,
+  encodePost,
+} from "../../contracts/client.ts";
 import type { Hex, SettlementDomain } from "../../domain/settlement/settlement.ts";
 import { type Lane, type NewAttempt, journalAttempts, lockLane } from "../../ledger/attempts.ts";
 import type { Batch } from "../../ledger/batches.ts";
@@ -58,6 +63,8 @@ export interface Posted {
  * region's estimate may have been for the latter, while a batch behind it meets the former.
  */
 const FRESH_SLOT_GAS = 17_100n;
+
+const ALREADY_SETTLED: SettlementErrorCode = "contract-already-settled";
 
 interface Prepared {
   readonly attested: AttestedBatch;
@@ -157,7 +164,7 @@ export class Poster {
       }
       this.#retryAtMs.set(batch.regionId, clock.nowMs() + this.#options.retryRefusedMs);
       // Settled, but not deep enough yet: no refusal to write down.
-      if (error.code === "contract-already-settled") return "refused";
+      if (error.code === ALREADY_SETTLED) return "refused";
       await refuseSettlement(pool, batch, error.code, clock.nowMs());
       log.warn({ ...placeOf(batch), code: error.code }, "chain would refuse the batch");
       return "refused";

@@ -1,4 +1,4 @@
-import { settlementInterface } from "../../artifact.ts";
+import { settlementAbi } from "../../artifact.ts";
 import { createHasher } from "../../../domain/settlement/hasher.ts";
 import { ZERO_HASH } from "../../../domain/settlement/hex.ts";
 import { type MerkleSumTree, buildTree } from "../../../domain/settlement/merkle-sum-tree.ts";
@@ -47,12 +47,17 @@ async function measure(chain: WindowChain): Promise<readonly GasFigure[]> {
     await chain.mustSend(await signedPost(chain, [settlement], chain.members));
     parent = settlement;
     const leaf = (index: number) => ({ ...leaves[index]!, index });
-    const send = (method: string, args: readonly unknown[]) =>
-      chain.mustSend(settlementInterface.encodeFunctionData(method, [REGION, recordOf(settlement), ...args]));
+    const record = recordOf(settlement);
     return {
-      claim: (index: number) => send("claim", [leaf(index), tree.proofOf(index).siblings]),
-      claimBatch: (indices: readonly number[]) =>
-        send("claimBatch", [indices.map(leaf), tree.multiproofOf(indices).nodes]),
+      claim: (index: number) => {
+        const { siblings } = tree.proofOf(index);
+        return chain.mustSend(settlementAbi.encode("claim", [REGION, record, leaf(index), siblings]));
+      },
+      claimBatch: (indices: readonly number[]) => {
+        const { nodes } = tree.multiproofOf(indices);
+        const batch = indices.map(leaf);
+        return chain.mustSend(settlementAbi.encode("claimBatch", [REGION, record, batch, nodes]));
+      },
     };
   };
   const first = await settle(1_234n);

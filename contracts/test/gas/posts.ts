@@ -1,4 +1,4 @@
-import { settlementInterface } from "../../artifact.ts";
+import { settlementAbi } from "../../artifact.ts";
 import { recordOf } from "../../../domain/settlement/message.ts";
 import { wh } from "../../../domain/metering/units.ts";
 import { ZERO_HASH } from "../../../domain/settlement/hex.ts";
@@ -69,21 +69,17 @@ async function measure(chain: WindowChain): Promise<readonly GasFigure[]> {
   await post([next(1)]);
   const vetoed = tips.get(1)!;
   const signatures = await signedVeto(chain, { epoch: 1, settlement: vetoed }, chain.members.slice(3));
-  const veto = await chain.mustSend(
-    settlementInterface.encodeFunctionData("veto", [vetoed, recordOf(parent), signatures]),
-  );
-  const ruling = await chain.mustSend(settlementInterface.encodeFunctionData("ruleVeto", [1, 0, true]));
+  const veto = await chain.mustSend(settlementAbi.encode("veto", [vetoed, recordOf(parent), signatures]));
+  const ruling = await chain.mustSend(settlementAbi.encode("ruleVeto", [1, 0, true]));
 
   const newMembers = memberWallets(5, 100).map(({ address }) => address);
   const rotation = { epoch: 1, threshold: 3, vetoThreshold: 2, members: newMembers };
   const rotationSignatures = await signedRotation(chain, rotation, signers);
   const proposal = await chain.mustSend(
-    settlementInterface.encodeFunctionData("proposeRotation", [rotation, rotationSignatures]),
+    settlementAbi.encode("proposeRotation", [rotation, rotationSignatures]),
   );
   await chain.warp(chain.nowS() + 2 * WINDOW_S);
-  const execution = await chain.mustSend(
-    settlementInterface.encodeFunctionData("executeRotation", [rotation]),
-  );
+  const execution = await chain.mustSend(settlementAbi.encode("executeRotation", [rotation]));
   return [
     figureOf("post 3-of-5, first region, warm", 40_000, warmOne),
     {

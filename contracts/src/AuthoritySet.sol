@@ -285,6 +285,10 @@ abstract contract AuthoritySet is IAuthoritySet, Eip712Domain {
         bytes memory creation = bytes.concat(hex"61", bytes2(uint16(code.length)), hex"80600a5f395ff3", code);
         assembly ("memory-safe") {
             roster := create(0, add(creation, 0x20), mload(creation))
+            // It fails without the gas for it, or 1,024 calls deep: nobody could sign for a set without members.
+            if iszero(roster) {
+                revert(0, 0)
+            }
         }
     }
 

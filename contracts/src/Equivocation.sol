@@ -7,8 +7,9 @@ import {Posting} from "./Posting.sol";
 /// @title Evidence of equivocation
 /// @dev Owns `_proven`; writes a region's pause and an authority's suspension.
 abstract contract Equivocation is Posting {
-    /// @dev What was acted upon: keccak256(authority, region, round, interval), with no authority for a pause. One
-    /// place is punished once, so that old evidence does not undo a reinstatement.
+    /// @dev What was acted upon: keccak256(authority, region, round, interval) for a suspension, so that the same
+    /// evidence does not undo a reinstatement, and keccak256(epoch, region) for a pause by k signers of each content,
+    /// so that those of one set cannot pause a region again and again.
     mapping(bytes32 => bool) private _proven;
 
     /// @inheritdoc IVetoes
@@ -32,8 +33,12 @@ abstract contract Equivocation is Posting {
 
         bool acted = _suspendCommon(signers, others, settlement, content, otherContent);
         uint256 threshold = _set.threshold;
-        bool compromised = signers.length >= threshold && others.length >= threshold;
-        if (compromised) compromised = _isFirst(address(0), settlement);
+        bool compromised =
+            signers.length >= threshold &&
+                others.length >= threshold &&
+                // A pause that runs would hide the one that this evidence can bring.
+                block.timestamp >= region.pausedUntil &&
+                _isFirst(keccak256(abi.encode(_set.epoch, settlement.region)));
         if (!acted && !compromised) revert NothingProven();
         if (compromised || _activeCount() < threshold) _pause(settlement.region, region);
     }
@@ -61,7 +66,7 @@ abstract contract Equivocation is Posting {
             while (j < others.length && others[j] < signers[i]) j++;
             if (j == others.length) break;
             if (others[j] != signers[i] || _suspended[signers[i]]) continue;
-            if (!_isFirst(signers[i], settlement)) continue;
+            if (!_isFirst(_placeOf(signers[i], settlement))) continue;
             _suspend(signers[i]);
             acted = true;
             emit Equivocated(
@@ -75,11 +80,12 @@ abstract contract Equivocation is Posting {
         }
     }
 
-    function _isFirst(address authority, Settlement calldata settlement) private returns (bool first) {
-        bytes32 place = keccak256(
-            abi.encode(authority, settlement.region, settlement.round, settlement.interval)
-        );
-        first = !_proven[place];
-        _proven[place] = true;
+    function _isFirst(bytes32 fact) private returns (bool first) {
+        first = !_proven[fact];
+        _proven[fact] = true;
+    }
+
+    function _placeOf(address authority, Settlement calldata settlement) private pure returns (bytes32) {
+        return keccak256(abi.encode(authority, settlement.region, settlement.round, settlement.interval));
     }
 }

@@ -86,6 +86,7 @@ abstract contract Governance is Vetoes, Equivocation, AccessManaged {
         for (uint256 i = 0; i < drops.length; i++) {
             uint32 number = drops[i].settlement.region;
             Region storage region = _registered(number);
+            if (_wasDropped(region, drops[i].settlement)) continue;
             _drop(region, drops[i].settlement, drops[i].parent);
             if (region.openVetoes == 0) _reopen(number, region);
         }

@@ -16,7 +16,8 @@ interface IGovernance is ISettlementTypes {
     /// @notice A pause ended before its time.
     event RegionResumed(uint32 indexed region);
 
-    /// @notice Number 0, a start off the interval grid, a name not of 1 to 31 bytes, or one region too many.
+    /// @notice Number 0, a start off the interval grid or above 2^48 - 1, a name not of 1 to 31 bytes, or one region
+    /// too many: there are at most 256.
     error InvalidRegion();
     /// @notice A cap is above 0 and below 2^39 Wh (549 GWh).
     error InvalidCap();
@@ -53,6 +54,7 @@ interface IGovernance is ISettlementTypes {
 
     /// @notice Replaces the authorities at once. Role: authority set.
     /// @param drops Pending records to drop with their successors, as a veto would, but without stopping the region.
+    /// One that an open veto has dropped is skipped, so that a veto cannot hold up the replacement.
     function rotateAuthorities(
         uint8 threshold,
         uint8 vetoThreshold,

@@ -24,7 +24,7 @@ interface ISettlement is IAuthoritySet, IVetoes, IGovernance, IClaims {
         bytes32 numbers
     );
 
-    /// @notice Interval length or window are out of range, or the rotation delay is shorter than the window.
+    /// @notice The interval is shorter than a minute, the window longer than 30 days, or the manager has no code.
     error InvalidDeployment();
     /// @notice A transaction posts 1 to 256 settlements.
     error InvalidPost();
@@ -52,13 +52,14 @@ interface ISettlement is IAuthoritySet, IVetoes, IGovernance, IClaims {
     error RegionStopped(uint32 region);
     /// @notice The region does not retain the record.
     error UnknownRecord();
-    /// @notice The record was dropped by a veto.
+    /// @notice The record was dropped, and the region was not reopened since; after that it is unknown.
     error RecordDropped();
     /// @notice The record can be claimed from as of `validAt`.
     error RecordPending(uint64 validAt);
 
     /// @notice Accepts settlements that each continue their region's tip. Anyone may relay. One that was accepted
-    /// before with the same content is skipped; anything else that is not valid reverts the transaction.
+    /// before with the same content and is retained is skipped, whatever its signatures; anything else that is not
+    /// valid reverts the transaction.
     /// @param signatures For each settlement `threshold` signatures `r | s | v` of 65 bytes over
     /// `digest(settlement)`, by active authorities of the current epoch in strictly ascending order of their
     /// addresses; one settlement's after the other's.

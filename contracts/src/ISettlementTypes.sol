@@ -61,7 +61,8 @@ interface ISettlementTypes {
 
     /// @notice The state of a region that the next settlement must continue.
     /// @param recordSlot The ring slot of `interval`: validAt in the upper 48 bits, then 26 bytes of the
-    /// record's hash; 0 before the region's first record.
+    /// record's hash; 0 before the region's first record. After a veto the slot may be a later record's, or 0, if such
+    /// a one had taken it.
     struct Tip {
         uint32 round;
         uint64 interval;
@@ -99,7 +100,8 @@ interface ISettlementTypes {
         Record parent;
     }
 
-    /// @notice What a record is worth now. `Unknown`: never accepted, or its ring slot was taken by a later one.
+    /// @notice What a record is worth now. `Unknown`: never accepted, or its ring slot was taken by a later one, or
+    /// cleared when the region was reopened after it was dropped.
     enum RecordStatus {
         Unknown,
         Pending,

@@ -32,7 +32,8 @@ interface IVetoes is ISettlementTypes {
     error NoVeto();
     /// @notice The two are the same content, or not for the same region, round and interval.
     error NotEquivocation();
-    /// @notice Nobody signed both who is not suspended already, and nothing is to be paused for it.
+    /// @notice Nobody signed both who is not suspended already and was not before for this region, round and interval;
+    /// and the region is not to be paused for it, or is paused.
     error NothingProven();
     /// @notice No veto waits, or the set has not replaced itself since the last one.
     error NotReopenable();
@@ -40,12 +41,14 @@ interface IVetoes is ISettlementTypes {
     /// @notice Drops a pending record and its successors, restores the totals of its parent, and stops posts to the
     /// region until governance rules. Claims go on.
     /// @param settlement What the record was posted from.
-    /// @param parent The record before; ignored where the settlement is the region's first.
+    /// @param parent The record before; ignored where the settlement is the region's first, and where a later record
+    /// has taken the parent's ring slot, after which `cumulativeDebitWh` is 0.
     /// @param signatures `vetoThreshold` signatures over `vetoDigest`, as for a settlement.
     function veto(Settlement calldata settlement, Record calldata parent, bytes calldata signatures) external;
 
-    /// @notice Suspends every authority that signed both contents. The region is paused where as many signed each as
-    /// the threshold asks for, or where fewer than that remain active. Anyone may report.
+    /// @notice Suspends every authority that signed both contents, once for each region, round and interval. The
+    /// region is paused where as many signed each as the threshold asks for, once in an epoch, or where a suspension
+    /// leaves fewer than that active. A pause that runs is not lengthened. Anyone may report.
     /// @param signatures By members of the current set, suspended or not, in strictly ascending order; as many as
     /// there are.
     function reportEquivocation(

@@ -81,6 +81,12 @@ abstract contract Vetoes is Posting {
         );
     }
 
+    /// @dev Whether a veto that waits for a ruling dropped the record.
+    function _wasDropped(Region storage region, Settlement calldata settlement) internal view returns (bool) {
+        bytes32 slot = region.ring[_ringIndex(settlement.interval)];
+        return _committed(slot) == _commitmentOf(settlement) && _isDropped(region, slot);
+    }
+
     /// @dev Clears the slots of dropped records, at most the whole ring, so that they cannot mature.
     function _reopen(uint32 number, Region storage region) internal {
         uint256 droppedAfter = region.droppedAfter;
@@ -98,7 +104,8 @@ abstract contract Vetoes is Posting {
     }
 
     /// @dev The only part of the parent that the settlement does not bind. A later record may have taken the
-    /// parent's slot; then debits may fall back as far as 0, which bounds no claim.
+    /// parent's slot, which is empty if that record was dropped and cleared; then debits may fall back as far as 0,
+    /// which bounds no claim.
     function _parentDebitWh(
         Region storage region,
         Settlement calldata settlement,
@@ -107,7 +114,7 @@ abstract contract Vetoes is Posting {
     ) private view returns (uint64) {
         if (settlement.prevInterval == 0) return 0;
         bytes32 parentSlot = region.ring[_ringIndex(settlement.prevInterval)];
-        if (_validAt(parentSlot) >= _validAt(slot)) return 0;
+        if (parentSlot == 0 || _validAt(parentSlot) >= _validAt(slot)) return 0;
         if (parent.interval != settlement.prevInterval || _committed(parentSlot) != _commitment(parent)) {
             revert InvalidParent();
         }

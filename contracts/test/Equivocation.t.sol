@@ -125,6 +125,17 @@ contract EquivocationTest is WindowTest {
         vm.assertTrue(isSuspended(1));
     }
 
+    function test_EachRegionRoundAndIntervalCountsOnItsOwn() public {
+        for (uint256 i = 0; i < 4; i++) {
+            if (i == 1) one.region = other.region = OTHER_REGION;
+            if (i == 2) one.round = other.round = 1;
+            if (i == 3) one.interval = other.interval = one.interval + LENGTH_S;
+            report(signaturesFrom(1, 2, digestOf(one)), signaturesFrom(1, 2, digestOf(other)));
+            vm.assertTrue(isSuspended(1));
+            ledger.reinstateAuthority(vm.addr(keys[1]));
+        }
+    }
+
     /// @dev A colluder suspends those in the middle by a report of their own, so that the whole would prove nothing new.
     function test_AReportOfAPartDoesNotKeepTheWholeFromPausing() public {
         bytes memory signatures = signaturesFrom(0, 3, digestOf(one));
@@ -143,6 +154,50 @@ contract EquivocationTest is WindowTest {
         vm.warp(block.timestamp + 1 days);
         report(signaturesFrom(0, 3, digestOf(one)), signaturesFrom(0, 3, digestOf(other)));
         vm.assertEq(ledger.regionInfo(REGION).pausedUntil, until);
+    }
+
+    /// @dev Who may still sign evidence, suspended as they are, could otherwise hold all claims for ever.
+    function test_TheSignersOfASetPauseARegionOnce() public {
+        report(signaturesFrom(0, 3, digestOf(one)), signaturesFrom(0, 3, digestOf(other)));
+        vm.warp(block.timestamp + 7 days);
+        one.interval += LENGTH_S;
+        other.interval += LENGTH_S;
+        refuse(
+            signaturesFrom(0, 3, digestOf(one)),
+            signaturesFrom(0, 3, digestOf(other)),
+            IVetoes.NothingProven.selector
+        );
+        vm.assertEq(ledger.regionInfo(REGION).pausedUntil, block.timestamp);
+        // Another region is paused once, too.
+        one.region = other.region = OTHER_REGION;
+        report(signaturesFrom(0, 3, digestOf(one)), signaturesFrom(0, 3, digestOf(other)));
+        vm.assertEq(ledger.regionInfo(OTHER_REGION).pausedUntil, block.timestamp + 7 days);
+    }
+
+    function test_TheSignersOfANewSetCanPauseARegionAgain() public {
+        report(signaturesFrom(0, 3, digestOf(one)), signaturesFrom(2, 5, digestOf(other)));
+        vm.warp(block.timestamp + 7 days);
+        ledger.reinstateAuthority(vm.addr(keys[2]));
+        ledger.rotateAuthorities(THRESHOLD, VETO_THRESHOLD, authorities(), new ISettlementTypes.Drop[](0));
+        one.interval += LENGTH_S;
+        other.interval += LENGTH_S;
+        report(signaturesFrom(0, 3, digestOf(one)), signaturesFrom(2, 5, digestOf(other)));
+        vm.assertEq(ledger.regionInfo(REGION).pausedUntil, block.timestamp + 7 days);
+    }
+
+    /// @dev Whoever is caught could otherwise report it in a pause that is about to end.
+    function test_AReportInAPauseDoesNotUseUpTheOneItCanBring() public {
+        bytes memory signatures = signaturesFrom(0, 3, digestOf(one));
+        bytes memory others = signaturesFrom(2, 5, digestOf(other));
+        ledger.pauseRegion(REGION);
+        uint256 until = block.timestamp + 7 days;
+        vm.warp(until - 1);
+        report(signatures, others);
+        refuse(signatures, others, IVetoes.NothingProven.selector);
+        vm.assertEq(ledger.regionInfo(REGION).pausedUntil, until);
+        vm.warp(until);
+        report(signatures, others);
+        vm.assertEq(ledger.regionInfo(REGION).pausedUntil, until + 7 days);
     }
 
     function setUpAgain() private {

@@ -140,6 +140,18 @@ contract GovernanceTest is WindowTest {
         ledger.resumeRegion(REGION);
     }
 
+    function test_ADayLiesBetweenTheEndOfAPauseAndTheNextOne() public {
+        ledger.pauseRegion(REGION);
+        vm.warp(block.timestamp + 1 hours);
+        ledger.resumeRegion(REGION);
+        uint64 from = uint64(block.timestamp) + 1 days;
+        vm.warp(from - 1);
+        vm.expectRevert(abi.encodeWithSelector(IGovernance.PausedRecently.selector, from));
+        ledger.pauseRegion(REGION);
+        vm.warp(from);
+        ledger.pauseRegion(REGION);
+    }
+
     function test_ARulingNeedsAVeto() public {
         vm.expectRevert(IGovernance.UnknownVeto.selector);
         ledger.ruleVeto(REGION, 0, true);

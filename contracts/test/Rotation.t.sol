@@ -99,6 +99,30 @@ contract RotationTest is WindowTest {
         postNext(REGION);
     }
 
+    /// @dev Whoever is to be replaced could otherwise hold up a scheduled rotation by a veto of their own.
+    function test_ADropThatAVetoCameBeforeDoesNotKeepTheSetFromBeingReplaced() public {
+        ISettlementTypes.Settlement memory other = postNext(OTHER_REGION);
+        ISettlementTypes.Drop[] memory drops = new ISettlementTypes.Drop[](2);
+        drops[0] = ISettlementTypes.Drop(pending, recordOf(mature));
+        drops[1] = ISettlementTypes.Drop(other, recordOf(mature));
+        veto(pending, mature);
+        ledger.rotateAuthorities(THRESHOLD, VETO_THRESHOLD, addressesOf(newKeys), drops);
+        requireSet(2, newKeys);
+        vm.assertEq(ledger.tip(REGION).round, 1);
+        vm.assertEq(ledger.regionInfo(REGION).openVetoes, 1);
+        vm.assertEq(ledger.tip(OTHER_REGION).interval, 0);
+    }
+
+    function test_ADropOfWhatIsNotPendingIsRefused() public {
+        ISettlementTypes.Drop[] memory drops = new ISettlementTypes.Drop[](1);
+        drops[0] = ISettlementTypes.Drop(mature, recordOf(mature));
+        vm.expectRevert(abi.encodeWithSelector(IVetoes.RecordMature.selector, validAtOf(mature)));
+        ledger.rotateAuthorities(THRESHOLD, VETO_THRESHOLD, addressesOf(newKeys), drops);
+        drops[0].settlement.dataHash = 0;
+        vm.expectRevert(ISettlement.UnknownRecord.selector);
+        ledger.rotateAuthorities(THRESHOLD, VETO_THRESHOLD, addressesOf(newKeys), drops);
+    }
+
     function test_ARotationIsSignedByTheThresholdOfTheCurrentSet() public {
         ISettlementTypes.Rotation memory rotation = rotationTo(newKeys);
         bytes32 digest = ledger.rotationDigest(rotation);
@@ -228,6 +252,42 @@ contract RotationTest is WindowTest {
         ledger.ruleVeto(REGION, 0, false);
         vm.assertTrue(ledger.isSuspended(vm.addr(outgoing[3])));
         vm.assertEq(ledger.regionInfo(REGION).openVetoes, 0);
+    }
+
+    function test_AVetoByASetThatRotatedItselfWaitsForARulingOrTheNextOne() public {
+        rotateByItself(rotationTo(newKeys));
+        keys = newKeys;
+        veto(postNext(REGION), pending);
+        vm.expectRevert(IVetoes.NotReopenable.selector);
+        ledger.reopenAfterRotation(REGION);
+
+        ISettlementTypes.Rotation memory rotation = rotationTo(keysFrom(201));
+        rotation.epoch = 2;
+        rotateByItself(rotation);
+        ledger.reopenAfterRotation(REGION);
+        keys = keysFrom(201);
+        // The veto of the round in which the region was reopened waits again.
+        veto(postNext(REGION), pending);
+        refusePost(next(REGION), abi.encodeWithSelector(ISettlement.RegionStopped.selector, REGION));
+        ledger.ruleVeto(REGION, 1, true);
+        postNext(REGION);
+    }
+
+    function test_NobodyOfANewSetIsSuspendedForTheirPlaceInTheOldOne() public {
+        veto(pending, mature);
+        ledger.ruleVeto(REGION, 0, false);
+        vm.assertEq(ledger.activeAuthorities(), 3);
+        rotateByGovernance();
+        vm.assertEq(ledger.activeAuthorities(), 5);
+        keys = newKeys;
+        ISettlementTypes.Settlement memory settlement = next(REGION);
+        post(settlement, signaturesFrom(2, 5, ledger.digest(settlement)));
+    }
+
+    function rotateByItself(ISettlementTypes.Rotation memory rotation) private {
+        propose(rotation);
+        vm.warp(block.timestamp + 2 * WINDOW_S);
+        ledger.executeRotation(rotation);
     }
 
     function rotateByGovernance() private {

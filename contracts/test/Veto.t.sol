@@ -10,6 +10,8 @@ import {WindowTest} from "./WindowFixture.sol";
 
 /// @notice What a veto drops, what it leaves, and when there is none.
 contract VetoTest is WindowTest {
+    uint256 private constant CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
+
     ISettlementTypes.Settlement internal mature;
     ISettlementTypes.Settlement internal first;
     ISettlementTypes.Settlement internal second;
@@ -103,6 +105,17 @@ contract VetoTest is WindowTest {
         post(second, signaturesOf(second, THRESHOLD));
     }
 
+    /// @dev One veto tells the dropped from the others by validAt, so that no two records may share theirs.
+    function test_ValidAtGoesOnRisingAfterAVeto() public {
+        uint64 droppedValidAt = validAtOf(second);
+        veto(second, first);
+        ledger.ruleVeto(REGION, 0, true);
+        ISettlementTypes.Settlement memory third = postNext(REGION);
+        vm.assertEq(validAtOf(third), droppedValidAt + 1);
+        veto(third, first);
+        assertStatus(first, ISettlementTypes.RecordStatus.Pending);
+    }
+
     /// @dev The new round's batch leaves the dropped records' ring slots alone, which would mature in time.
     function test_ADroppedRecordNeverBecomesClaimable() public {
         ISettlementTypes.Settlement memory third = postNext(REGION);
@@ -171,6 +184,22 @@ contract VetoTest is WindowTest {
         for (uint256 i = 0; i < refused.length; i++) {
             vm.expectRevert(abi.encodeWithSelector(IAuthoritySet.InvalidSignature.selector, uint256(1)));
             ledger.veto(first, parent, refused[i]);
+        }
+    }
+
+    /// @dev The other value of s that verifies, and a v that does not.
+    function test_AMalleableOrMalformedSignatureIsNobodys() public {
+        bytes32 digest = ledger.vetoDigest(first);
+        bytes memory good = signatureBy(keys[3], digest);
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(keys[4], digest);
+        bytes[2] memory refused = [
+            abi.encodePacked(r, CURVE_ORDER - uint256(s), v ^ 7),
+            abi.encodePacked(r, s, v - 27)
+        ];
+        ISettlementTypes.Record memory parent = recordOf(mature);
+        for (uint256 i = 0; i < refused.length; i++) {
+            vm.expectRevert(abi.encodeWithSelector(IAuthoritySet.InvalidSignature.selector, uint256(1)));
+            ledger.veto(first, parent, bytes.concat(good, refused[i]));
         }
     }
 
@@ -253,5 +282,23 @@ contract VetoTest is WindowTest {
         assertStatus(first, ISettlementTypes.RecordStatus.Claimable);
         assertStatus(second, ISettlementTypes.RecordStatus.Claimable);
         claimFrom(second);
+    }
+
+    /// @dev The later record that took the parent's slot was itself dropped, and its slot cleared.
+    function test_ARecordCanBeVetoedWhereTheSlotOfItsParentWasCleared() public {
+        vm.warp(validAtOf(first));
+        ISettlementTypes.Settlement memory late = settlementOf(REGION, 255, leavesWith(400));
+        late.cumulativeDebitWh = 9;
+        post(late, signaturesOf(late, THRESHOLD));
+        veto(late, second);
+        ledger.ruleVeto(REGION, 0, true);
+        vm.assertEq(ledger.recordSlot(REGION, first.interval), bytes32(0));
+        assertStatus(second, ISettlementTypes.RecordStatus.Pending);
+        veto(second, first);
+        vm.assertEq(ledger.tip(REGION).interval, first.interval);
+        vm.assertEq(ledger.tip(REGION).cumulativeDebitWh, 0);
+        ledger.ruleVeto(REGION, 1, true);
+        vm.warp(block.timestamp + 2 * WINDOW_S);
+        refuseClaim(second, abi.encodeWithSelector(ISettlement.UnknownRecord.selector));
     }
 }

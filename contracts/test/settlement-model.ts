@@ -159,22 +159,26 @@ export class SettlementModel {
     if (!samePlace || contentHash(one) === contentHash(other)) return "NotEquivocation";
     if (![...signers, ...others].every((signer) => this.#set.members.includes(signer)))
       return "InvalidSignature";
+    const region = this.#region(one.region);
     const place = `${one.region}/${one.round}/${one.interval}`;
+    const pause = `pause/${this.#epoch}/${one.region}`;
     const caught = signers.filter(
       (signer) =>
         others.includes(signer) && !this.#suspended.has(signer) && !this.#proven.has(`${place}/${signer}`),
     );
     const { threshold, members } = this.#set;
     const isCompromised =
-      signers.length >= threshold && others.length >= threshold && !this.#proven.has(place);
+      signers.length >= threshold &&
+      others.length >= threshold &&
+      nowS >= region.pausedUntil &&
+      !this.#proven.has(pause);
     if (caught.length === 0 && !isCompromised) return "NothingProven";
     for (const signer of caught) {
       this.#proven.add(`${place}/${signer}`);
       this.#suspended.add(signer);
     }
-    if (isCompromised) this.#proven.add(place);
+    if (isCompromised) this.#proven.add(pause);
     const active = members.filter((member) => this.#isActive(member)).length;
-    const region = this.#region(one.region);
     if ((isCompromised || active < threshold) && nowS >= region.pausedUntil)
       region.pausedUntil = nowS + PAUSE_S;
     return undefined;

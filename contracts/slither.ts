@@ -1,33 +1,19 @@
 import { spawnSync } from "node:child_process";
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { argv, execPath } from "node:process";
-import { fileURLToPath } from "node:url";
 import { GridrootError } from "../service/errors.ts";
 import { readArtifact } from "./generate.ts";
+import { writeSolcBinary } from "./solc-binary.ts";
 
 /**
  * `npm run contracts:slither`: Slither (PyPI `slither-analyzer`, on the PATH) over what `npm run contracts:build` compiled;
- * any finding fails. Slither wants a solc binary and the sources as files, so this file plays the binary, with npm's
- * solc behind it, and lays the compiler's input out in a folder. Nothing is asked of a network.
+ * any finding fails. Slither wants a solc binary and the sources as files, so the compiler's input is laid out in a
+ * folder. Nothing is asked of a network.
  */
 
 /** What says nothing here, and why: docs/contracts.md. */
 const EXCLUDED_DETECTORS = ["timestamp", "incorrect-equality", "divide-before-multiply"];
-
-interface Compiler {
-  version(): string;
-  compile(input: string): string;
-}
-
-/** What Slither asks of a compiler: its version, and standard JSON. */
-async function compile(args: readonly string[]): Promise<void> {
-  const solc = createRequire(import.meta.url)("solc") as Compiler;
-  if (args.includes("--version")) process.stdout.write(`solc\nVersion: ${solc.version()}\n`);
-  else process.stdout.write(solc.compile(await readFile("/dev/stdin", "utf8")));
-}
 
 async function analyse(): Promise<number> {
   const { buildInfo } = await readArtifact("Settlement");
@@ -46,9 +32,7 @@ async function analyse(): Promise<number> {
       await writeFile(join(folder, name), content);
     }
     await writeFile(join(folder, "input.json"), JSON.stringify(input));
-    const solc = join(folder, "solc");
-    await writeFile(solc, `#!/bin/sh\nexec "${execPath}" "${fileURLToPath(import.meta.url)}" "$@"\n`);
-    await chmod(solc, 0o755);
+    const solc = await writeSolcBinary(folder);
     const options = [
       ["--compile-force-framework", "solc-json", "--solc", solc, "--filter-paths", "npm/"],
       ["--exclude-informational", "--exclude-optimization", "--exclude", EXCLUDED_DETECTORS.join()],
@@ -68,7 +52,4 @@ async function analyse(): Promise<number> {
   }
 }
 
-if (import.meta.main) {
-  if (argv.length > 2) await compile(argv.slice(2));
-  else process.exitCode = await analyse();
-}
+if (import.meta.main) process.exitCode = await analyse();

@@ -25,6 +25,18 @@ contract DeploymentTest is SettlementTest {
         refuseDeployment(LENGTH_S, 0);
     }
 
+    function test_TheBoundsThemselvesAreAllowed() public {
+        address[] memory members = new address[](32);
+        for (uint160 i = 0; i < 32; i++) members[i] = address(i + 1);
+        ILedger widest = deploy(1 minutes, 30 days, 16, 16, members);
+        vm.assertEq(widest.windowS(), 30 days);
+        vm.assertEq(widest.intervalLengthS(), 1 minutes);
+        vm.assertEq(widest.activeAuthorities(), 32);
+        uint64 last = (uint64(type(uint48).max) / LENGTH_S) * LENGTH_S;
+        ledger.registerRegion(9, "a name of just thirty-one bytes", CAP_WH, last);
+        vm.assertEq(ledger.regionInfo(9).startInterval, last);
+    }
+
     function test_ThresholdsAreWithinReach() public {
         // threshold, vetoThreshold: of five.
         uint8[2][6] memory refused = [[0, 1], [6, 0], [5, 1], [4, 2], [3, 3], [3, 0]];

@@ -136,6 +136,18 @@ contract EquivocationTest is WindowTest {
         }
     }
 
+    /// @dev By a ruling on a veto of theirs.
+    function test_EvidenceAgainstWhoIsSuspendedAlreadyIsKeptForLater() public {
+        veto(postNext(REGION), one);
+        ledger.ruleVeto(REGION, 0, false);
+        bytes memory signatures = signaturesFrom(4, 5, digestOf(one));
+        bytes memory others = signaturesFrom(4, 5, digestOf(other));
+        refuse(signatures, others, IVetoes.NothingProven.selector);
+        ledger.reinstateAuthority(vm.addr(keys[4]));
+        report(signatures, others);
+        vm.assertTrue(isSuspended(4));
+    }
+
     /// @dev A colluder suspends those in the middle by a report of their own, so that the whole would prove nothing new.
     function test_AReportOfAPartDoesNotKeepTheWholeFromPausing() public {
         bytes memory signatures = signaturesFrom(0, 3, digestOf(one));

@@ -97,6 +97,14 @@ contract VetoTest is WindowTest {
         postNext(OTHER_REGION);
     }
 
+    /// @dev Its slot still holds it: a relayer must not be told that it is settled.
+    function test_ADroppedRecordIsNotSkippedAsAccepted() public {
+        veto(first, mature);
+        refusePost(first, abi.encodeWithSelector(ISettlement.RegionStopped.selector, REGION));
+        ledger.ruleVeto(REGION, 0, true);
+        refusePost(first, abi.encodeWithSelector(ISettlement.WrongRound.selector, uint32(1)));
+    }
+
     function test_DroppedSignaturesDieWithTheirRound() public {
         veto(second, first);
         ledger.ruleVeto(REGION, 0, true);

@@ -39,6 +39,11 @@ const testReleasedCode = overrideTask(["test", "solidity"])
 const deploy = task("deploy", "Deploys what is missing on --network and writes a manifest")
   .addOption({ name: "terms", description: "JSON file of the terms", defaultValue: "" })
   .addFlag({ name: "execute", description: "Send transactions; without it a real chain is only looked at" })
+  .addOption({
+    name: "folder",
+    description: "Of the manifest; contracts/deployments/<network>, or the local chain's, otherwise",
+    defaultValue: "",
+  })
   .addOption({ name: "keystore", description: "Encrypted JSON file of the deployer's key", defaultValue: "" })
   .addOption({
     name: "passwordFile",

@@ -133,13 +133,21 @@ export function chainProvider(
 async function fetchWithin(request: FetchRequest): Promise<GetUrlResponse> {
   const { url, method, headers, body, timeout } = request;
   const signal = AbortSignal.timeout(timeout);
-  const response = await fetch(url, { method, headers, body: body && Buffer.from(body), signal });
-  return {
-    statusCode: response.status,
-    statusMessage: response.statusText,
-    headers: Object.fromEntries(response.headers),
-    body: new Uint8Array(await response.arrayBuffer()),
-  };
+  try {
+    const response = await fetch(url, { method, headers, body: body && Buffer.from(body), signal });
+    return {
+      statusCode: response.status,
+      statusMessage: response.statusText,
+      headers: Object.fromEntries(response.headers),
+      body: new Uint8Array(await response.arrayBuffer()),
+    };
+  } catch (cause) {
+    // The host alone: the rest of an endpoint's address may be a secret.
+    const { message, cause: reason } = cause as Error;
+    const said = reason instanceof Error ? reason.message : message;
+    const text = `${new URL(url).host} does not answer: ${said}`;
+    throw new GridrootError("chain-unavailable", text, { cause, retryable: true });
+  }
 }
 
 /**

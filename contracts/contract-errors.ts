@@ -30,9 +30,16 @@ export function contractError(cause: unknown): GridrootError {
 
 // Not ethers' whole message: it holds the endpoint's address, which may be a secret, and whole transactions.
 function reasonOf(cause: unknown): string {
-  const { shortMessage } = cause as { shortMessage?: unknown };
-  if (typeof shortMessage === "string") return shortMessage;
-  return cause instanceof Error ? cause.message : String(cause);
+  if (!isEthersError(cause)) return cause instanceof Error ? cause.message : String(cause);
+  const said = (cause.error as { readonly message?: unknown } | undefined)?.message;
+  return typeof said === "string" ? said : cause.shortMessage;
+}
+
+/** Whether ethers threw it; `error` is then what the node said, where it said anything. */
+export function isEthersError(
+  cause: unknown,
+): cause is Error & { readonly shortMessage: string; readonly error?: unknown } {
+  return cause instanceof Error && typeof (cause as { shortMessage?: unknown }).shortMessage === "string";
 }
 
 /** `AlreadySettled` gives `contract-already-settled`. */

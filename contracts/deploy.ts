@@ -32,7 +32,12 @@ export interface DeploymentDependencies {
   readonly provider: Provider;
   /** Told before each transaction. */
   readonly onStep?: (step: Step) => void;
+  /** The deployment has no logs before it; default 0. */
+  readonly fromBlock?: number;
 }
+
+/** A transaction that is not mined within this time is left to another run. */
+const MINED_WITHIN_MS = 600_000;
 
 /**
  * Deploys the contracts on a local chain and registers the regions. May be repeated after a crash at any point and at
@@ -68,16 +73,15 @@ export async function deploySettlement(
  */
 export async function performSteps(
   plan: DeploymentPlan,
-  { signer, provider, onStep }: DeploymentDependencies,
+  { signer, provider, onStep, fromBlock }: DeploymentDependencies,
 ): Promise<readonly Step[]> {
   try {
-    for (const step of await missingSteps(plan, provider)) {
+    for (const step of await missingSteps(plan, provider, fromBlock)) {
       if (!step.byDeployer) continue;
       onStep?.(step);
-      if (step.data === "0x") await installDeterministicDeployer(signer, provider);
-      else await sendAndWait(signer, step);
+      await perform(step, signer, provider);
     }
-    const left = await missingSteps(plan, provider);
+    const left = await missingSteps(plan, provider, fromBlock);
     const undone = left.find((step) => step.byDeployer);
     if (undone !== undefined) throw new GridrootError("deploy-failed", `${undone.name}: without effect`);
     return left;
@@ -86,11 +90,14 @@ export async function performSteps(
   }
 }
 
-async function sendAndWait(signer: Signer, { name, to, data }: Step): Promise<void> {
-  const sent = await signer.sendTransaction({ to, data });
-  const receipt = await sent.wait();
-  if (receipt?.status !== 1)
-    throw new GridrootError("deploy-failed", `${name}: transaction ${sent.hash} failed`);
+async function perform({ name, to, data }: Step, signer: Signer, provider: Provider): Promise<void> {
+  try {
+    if (data === "0x") await installDeterministicDeployer(signer, provider);
+    else await (await signer.sendTransaction({ to, data })).wait(1, MINED_WITHIN_MS);
+  } catch (cause) {
+    const { code, message, retryable } = contractError(cause);
+    throw new GridrootError(code, `${name}: ${message}`, { cause, retryable });
+  }
 }
 
 /** The block of the constructor's event. Rejects with `contract-changed` where there is none. */

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { Wallet } from "ethers/wallet";
 import pino from "pino";
 import type { Hex } from "../../domain/settlement/settlement.ts";
+import { GridrootError } from "../../service/errors.ts";
 import { noFaults } from "../../service/faults.ts";
 import { type Keys, readOrCreateKeys } from "../../service/keys.ts";
 import { chainProvider } from "../client.ts";
@@ -129,14 +130,30 @@ function addressOf(keys: Keys, name: string): Hex {
   return new Wallet(keyOf(keys, name)).address.toLowerCase() as Hex;
 }
 
-if (import.meta.main) {
+async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       folder: { type: "string", default: LOCAL_FOLDER },
       port: { type: "string", default: "8545" },
     },
   });
-  const node = await startLocalNode({ folder: values.folder, port: Number(values.port) });
+  const port = Number(values.port);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new GridrootError("port-invalid", `--port ${values.port} is no port`);
+  }
+  const node = await startLocalNode({ folder: values.folder, port });
   process.stdout.write(`${JSON.stringify({ ...node, keys: keysFile(values.folder) }, undefined, 2)}\n`);
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void node.stop());
+}
+
+if (import.meta.main) {
+  try {
+    await main();
+  } catch (error) {
+    const isOption = String((error as { code?: unknown }).code).startsWith("ERR_PARSE_ARGS");
+    if (!(error instanceof GridrootError) && !isOption) throw error;
+    const { code, message } = error as GridrootError;
+    process.stderr.write(`${code}: ${message}\n`);
+    process.exitCode = 1;
+  }
 }

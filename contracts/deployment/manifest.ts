@@ -5,6 +5,7 @@ import type { Provider } from "ethers/providers";
 import type { Hex } from "../../domain/settlement/settlement.ts";
 import { GridrootError } from "../../service/errors.ts";
 import { accessManagerAbi, settlementAbi } from "../artifact.ts";
+import { findFirstLog } from "./first-log.ts";
 import type { DeploymentPlan, PlannedContract, Step } from "./plan.ts";
 import type { DeploymentTerms } from "./terms.ts";
 
@@ -48,18 +49,37 @@ export interface DeploymentReport {
   readonly chainId: number;
   readonly plan: DeploymentPlan;
   readonly left: readonly Step[];
-  /** Where to look for contracts that no manifest tells of: the block before this run, or 0 where they were there. */
+  /** Where to look for contracts that no manifest tells of; 0 where nobody knows. */
   readonly fromBlock: number;
   readonly compilerInputs: Readonly<Record<PlannedContract["name"], CompilerInput>>;
 }
 
+/**
+ * Notes the block before the deployment's first transaction: a run that goes on after a crash has to find the contracts'
+ * first logs, and public endpoints do not answer for all blocks.
+ */
+export async function noteStart(folder: string, plan: DeploymentPlan, block: number): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  await replaceFile(join(folder, "started.json"), { manager: plan.manager.address, block });
+}
+
+/** What `noteStart` noted for this deployment; 0 where it noted nothing. */
+export async function readStart(folder: string, plan: DeploymentPlan): Promise<number> {
+  const started = (await readJson(folder, "started.json")) as { manager: Hex; block: number } | undefined;
+  return started?.manager === plan.manager.address ? started.block : 0;
+}
+
 /** The manifest in the folder; `undefined` where there is none. */
 export async function readManifest(folder: string): Promise<DeploymentManifest | undefined> {
+  return (await readJson(folder, "manifest.json")) as DeploymentManifest | undefined;
+}
+
+async function readJson(folder: string, name: string): Promise<unknown> {
   try {
-    return JSON.parse(await readFile(join(folder, "manifest.json"), "utf8")) as DeploymentManifest;
+    return JSON.parse(await readFile(join(folder, name), "utf8"));
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new GridrootError("manifest-unreadable", `${folder}/manifest.json cannot be read`, { cause });
+    throw new GridrootError("manifest-unreadable", `${folder}/${name} cannot be read`, { cause });
   }
 }
 
@@ -127,7 +147,7 @@ async function findCreation(
     name === "Settlement"
       ? settlementAbi.topics("AuthoritySetChanged")
       : accessManagerAbi.topics("RoleGranted");
-  const [log] = await provider.getLogs({ address, topics, fromBlock, toBlock: "latest" });
+  const log = await findFirstLog({ address, topics }, fromBlock, provider);
   if (log === undefined) throw new GridrootError("contract-changed", `no constructor event at ${address}`);
   return { block: log.blockNumber, transactionHash: log.transactionHash as Hex };
 }

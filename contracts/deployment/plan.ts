@@ -18,6 +18,7 @@ import {
   deterministicCreation,
   hasDeterministicDeployer,
 } from "./deterministic-deployer.ts";
+import { findFirstLog } from "./first-log.ts";
 import { encodeHandOver, isHandedOver, mayCall } from "./governance.ts";
 import type { DeploymentTerms, RegionDeployment } from "./terms.ts";
 
@@ -96,9 +97,14 @@ export function planDeployment(terms: DeploymentTerms, deployer: Hex): Deploymen
  * The transactions that are missing on chain, in order. Both contracts' code is verified where they are there.
  * Rejects with `contract-changed` where other code has an address of the plan, and where the label's manager governs
  * another settlement contract already: the terms or the code have changed since, and records stay bound to the
- * contract that accepted them, so that only another label, or another chain, may have another contract.
+ * contract that accepted them, so that only another label, or another chain, may have another contract. The manager has
+ * no logs before `fromBlock`.
  */
-export async function missingSteps(plan: DeploymentPlan, provider: Provider): Promise<readonly Step[]> {
+export async function missingSteps(
+  plan: DeploymentPlan,
+  provider: Provider,
+  fromBlock = 0,
+): Promise<readonly Step[]> {
   const { manager, settlement, terms } = plan;
   const steps: Step[] = [];
   const governed = { manager: manager.address, settlement: settlement.address };
@@ -112,7 +118,7 @@ export async function missingSteps(plan: DeploymentPlan, provider: Provider): Pr
       byDeployer: true,
     });
   if (!hasManager) steps.push(creation(manager));
-  else if (!hasSettlement) await requireNoOtherSettlement(plan, provider);
+  else if (!hasSettlement) await requireNoOtherSettlement(plan, fromBlock, provider);
   if (!hasSettlement) steps.push(creation(settlement));
   const handedOver = hasSettlement && hasManager && (await isHandedOver(governed, provider));
   const client = settlementClient(settlement.address, provider);
@@ -134,10 +140,13 @@ async function isThere(contract: PlannedContract, provider: Provider): Promise<b
 }
 
 /** What the manager was told to govern is found in its log; a manager without the log's entry governs nothing yet. */
-async function requireNoOtherSettlement(plan: DeploymentPlan, provider: Provider): Promise<void> {
+async function requireNoOtherSettlement(
+  { manager }: DeploymentPlan,
+  fromBlock: number,
+  provider: Provider,
+): Promise<void> {
   const topics = accessManagerAbi.topics("TargetFunctionRoleUpdated");
-  const filter = { address: plan.manager.address, topics, fromBlock: 0, toBlock: "latest" };
-  const [log] = await provider.getLogs(filter);
+  const log = await findFirstLog({ address: manager.address, topics }, fromBlock, provider);
   if (log === undefined) return;
   const { target } = accessManagerAbi.event("TargetFunctionRoleUpdated", log);
   throw changed(`a settlement contract with other terms or of another version at ${target}`);

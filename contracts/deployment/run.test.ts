@@ -11,6 +11,7 @@ import { accessManagerAbi, settlementAbi } from "../artifact.ts";
 import { installDeterministicDeployer } from "./deterministic-deployer.ts";
 import { GOVERNANCE_ROLES, ROLE_FUNCTIONS } from "./governance.ts";
 import { LOCAL_CHAIN_ID, runDeployment } from "./run.ts";
+import { GridrootError } from "../../service/errors.ts";
 
 const AMOY = 80_002;
 const deployer = testWallet(1);
@@ -57,13 +58,17 @@ async function startChain(t: TestContext, chainId = AMOY) {
   });
   const lines: string[] = [];
   const compilerInput = { version: "0.8.30", input: { language: "Solidity" } };
-  const run = (change: Partial<Parameters<typeof runDeployment>[0]> = {}, wallet = deployer) =>
+  const committed = () => Promise.resolve({ Settlement: compilerInput, AccessManager: compilerInput });
+  const run = (
+    change: Partial<Parameters<typeof runDeployment>[0]> = {},
+    { wallet = deployer, compilerInputs = committed } = {},
+  ) =>
     runDeployment(
       { network: "amoy", chainId, terms: TERMS, execute: true, folder, ...change },
       {
         provider,
         wallet,
-        compilerInputs: () => Promise.resolve({ Settlement: compilerInput, AccessManager: compilerInput }),
+        compilerInputs,
         say: (line) => void lines.push(line),
       },
     );
@@ -198,6 +203,80 @@ test("a deployment that was interrupted after any of its transactions is complet
     );
     assert.deepEqual(manifest?.left, []);
   }
+});
+
+test("sources that have changed since the code was committed are refused before anything is sent", async (t) => {
+  const { provider, run, install } = await startChain(t);
+  await install();
+  const height = await provider.getBlockNumber();
+  const compilerInputs = () => Promise.reject(new GridrootError("artifact-stale", "stale"));
+  for (const execute of [false, true]) {
+    await assert.rejects(run({ execute }, { compilerInputs }), { code: "artifact-stale" });
+  }
+  assert.equal(await provider.getBlockNumber(), height);
+});
+
+test("a deployment waits until what it sent before a crash is mined, and then goes on", async (t) => {
+  const { provider, run, install, perform } = await startChain(t);
+  await install();
+  await perform("evm_setAutomine", [false]);
+  await deployer.connect(provider).sendTransaction({ to: deployer.address });
+  await assert.rejects(run(), { code: "transactions-pending", retryable: true });
+  await perform("evm_setAutomine", [true]);
+  await perform("evm_mine", []);
+  assert.deepEqual((await run())?.left, []);
+});
+
+test("a resumed deployment needs no logs of all blocks", async (t) => {
+  const { provider, run, install } = await startChain(t);
+  await install();
+  const send = provider.send.bind(provider);
+  let sent = 0;
+  provider.send = async (method, params) => {
+    if (method === "eth_sendRawTransaction" && ++sent === 2) throw new Error("unplugged");
+    // As public endpoints do: a range, and not too long.
+    const [{ fromBlock, toBlock } = {}] = params as { fromBlock?: string; toBlock?: string }[];
+    if (method === "eth_getLogs" && (toBlock === "latest" || Number(toBlock) - Number(fromBlock) >= 1_000)) {
+      throw new Error("range too long");
+    }
+    return send(method, params as unknown[]) as Promise<unknown>;
+  };
+  await assert.rejects(run(), { message: /^create Settlement: / });
+  await provider.send("hardhat_mine", ["0x9c4"]);
+  const manifest = await run();
+  assert.deepEqual(manifest?.left, []);
+  const [manager, settlement] = manifest!.contracts;
+  assert.ok(settlement!.block - manager!.block > 2_500);
+});
+
+test("where no run noted the beginning, an endpoint that refuses the logs of all blocks is told so", async (t) => {
+  const { provider, run, install, folder } = await startChain(t);
+  await install();
+  await run();
+  await rm(folder, { recursive: true });
+  const send = provider.send.bind(provider);
+  provider.send = async (method, params) => {
+    if (method === "eth_getLogs") throw new Error("range too long");
+    return send(method, params as unknown[]) as Promise<unknown>;
+  };
+  await assert.rejects(run(), { code: "logs-refused" });
+});
+
+test("an endpoint that does not answer is told by its host alone", async (t) => {
+  const provider = chainProvider("http://127.0.0.1:1/v2/secret", AMOY);
+  t.after(() => provider.destroy());
+  const nowhere = { network: "amoy", chainId: AMOY, terms: TERMS, execute: true, folder: "nowhere" };
+  const dependencies = {
+    provider,
+    wallet: deployer,
+    compilerInputs: () => assert.fail(),
+    say: () => undefined,
+  };
+  await assert.rejects(runDeployment(nowhere, dependencies), (error: GridrootError) => {
+    assert.equal(error.code, "chain-unavailable");
+    assert.match(error.message, /^127\.0\.0\.1:1 does not answer: /);
+    return !error.message.includes("secret");
+  });
 });
 
 test("an endpoint of another chain is refused before anything is sent", async (t) => {

@@ -3,9 +3,17 @@ import type { Wallet } from "ethers/wallet";
 import { formatEther } from "ethers/utils";
 import type { Hex } from "../../domain/settlement/settlement.ts";
 import { GridrootError } from "../../service/errors.ts";
+import { contractError, isEthersError } from "../contract-errors.ts";
 import { performSteps } from "../deploy.ts";
 import { hasDeterministicDeployer } from "./deterministic-deployer.ts";
-import { type CompilerInput, type DeploymentManifest, readManifest, writeManifest } from "./manifest.ts";
+import {
+  type CompilerInput,
+  type DeploymentManifest,
+  noteStart,
+  readManifest,
+  readStart,
+  writeManifest,
+} from "./manifest.ts";
 import { type DeploymentPlan, type PlannedContract, missingSteps, planDeployment } from "./plan.ts";
 import { parseTerms } from "./terms.ts";
 
@@ -38,9 +46,21 @@ export interface DeploymentRunDependencies {
  *
  * Rejects with `terms-invalid`, with `wrong-chain` where the endpoint serves another chain, with
  * `deterministic-deployer-missing` on a real chain without it, with `contract-changed` where the manifest or the chain
- * tells of other contracts of this label, and as `performSteps`.
+ * tells of other contracts of this label, with `transactions-pending` where a former run's are not mined, and as
+ * `performSteps` and `contractError`.
  */
 export async function runDeployment(
+  run: DeploymentRun,
+  dependencies: DeploymentRunDependencies,
+): Promise<DeploymentManifest | undefined> {
+  try {
+    return await deployMissing(run, dependencies);
+  } catch (cause) {
+    throw isEthersError(cause) ? contractError(cause) : cause;
+  }
+}
+
+async function deployMissing(
   run: DeploymentRun,
   { provider, wallet, compilerInputs, say }: DeploymentRunDependencies,
 ): Promise<DeploymentManifest | undefined> {
@@ -59,27 +79,45 @@ export async function runDeployment(
   }
   const plan = planDeployment(terms, wallet.address.toLowerCase() as Hex);
   await requireSameContracts(folder, plan);
-  const steps = await missingSteps(plan, provider);
+  const started = await readStart(folder, plan);
+  const steps = await missingSteps(plan, provider, started);
   const balanceWei = await provider.getBalance(wallet.address);
   say(`${network}, chain ${chainId}; deployer ${plan.deployer} has ${formatEther(balanceWei)}`);
   for (const { name, address } of [plan.manager, plan.settlement]) say(`${name} at ${address}`);
   for (const { name, byDeployer } of steps) say(`${byDeployer ? "missing" : "left to governance"}: ${name}`);
   if (steps.length === 0) say("nothing is missing");
+  // Before anything is sent: code that the sources do not give any more cannot be verified by anybody.
+  const inputs = await compilerInputs();
   if (realChain && !run.execute) {
     say("dry run: nothing was sent; --execute sends it");
     return undefined;
   }
+  if (steps.some((step) => step.byDeployer)) await requireNothingPending(wallet.address, provider);
   const isNew = steps.some(({ name }) => name === "create AccessManager");
-  const fromBlock = isNew ? await provider.getBlockNumber() : 0;
+  const fromBlock = isNew ? await provider.getBlockNumber() : started;
+  if (isNew) await noteStart(folder, plan, fromBlock);
   const left = await performSteps(plan, {
     signer: wallet.connect(provider),
     provider,
+    fromBlock,
     onStep: ({ name }) => say(`sending: ${name}`),
   });
-  const report = { network, chainId, plan, left, fromBlock, compilerInputs: await compilerInputs() };
+  const report = { network, chainId, plan, left, fromBlock, compilerInputs: inputs };
   const manifest = await writeManifest(folder, report, provider);
   say(`${folder}/manifest.json written`);
   return manifest;
+}
+
+// What was sent before a crash would be sent once more, under the next nonce, and revert.
+async function requireNothingPending(deployer: string, provider: JsonRpcProvider): Promise<void> {
+  const mined = await provider.getTransactionCount(deployer, "latest");
+  const pending = (await provider.getTransactionCount(deployer, "pending")) - mined;
+  if (pending <= 0) return;
+  throw new GridrootError(
+    "transactions-pending",
+    `${pending} of the deployer's transactions are not mined yet; repeat the deployment when they are`,
+    { retryable: true },
+  );
 }
 
 async function requireSameContracts(folder: string, plan: DeploymentPlan): Promise<void> {

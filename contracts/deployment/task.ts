@@ -16,6 +16,7 @@ import { runDeployment } from "./run.ts";
 interface DeployArguments {
   readonly terms: string;
   readonly execute: boolean;
+  readonly folder: string;
   readonly keystore: string;
   readonly passwordFile: string;
 }
@@ -35,7 +36,7 @@ export default async function deploy(
 }
 
 async function deployTo(
-  { terms, execute, keystore, passwordFile }: DeployArguments,
+  { terms, execute, folder: givenFolder, keystore, passwordFile }: DeployArguments,
   hre: HardhatRuntimeEnvironment,
 ): Promise<void> {
   const network = hre.globalOptions.network ?? "local";
@@ -45,14 +46,19 @@ async function deployTo(
   }
   const say = (line: string) => void process.stdout.write(`${line}\n`);
   const isLocal = network === "local";
-  const file = terms || (isLocal ? join(LOCAL_FOLDER, "terms.json") : join("config", "deployment.json"));
-  const folder = isLocal ? LOCAL_FOLDER : join("contracts", "deployments", network);
+  const folder = givenFolder || (isLocal ? LOCAL_FOLDER : join("contracts", "deployments", network));
+  const file = terms || (isLocal ? join(folder, "terms.json") : join("config", "deployment.json"));
   const key = Array.isArray(settings.accounts) ? settings.accounts[0] : undefined;
   const askPassword = async () =>
     passwordFile
       ? (await readFile(passwordFile, "utf8")).replace(/\r?\n$/, "")
       : hre.interruptions.requestSecretInput("deploy", `Password of ${keystore}`);
-  const wallet = await deployerWallet({ isLocal, key, keystore, askPassword });
+  const wallet = await deployerWallet({
+    localFolder: isLocal ? folder : undefined,
+    key,
+    keystore,
+    askPassword,
+  });
   const provider = chainProvider(await settings.url.getUrl(), settings.chainId, { timeoutMs: 60_000 });
   try {
     const run = { network, chainId: settings.chainId, terms: await readJson(file), execute, folder };
@@ -70,7 +76,7 @@ async function deployTo(
 }
 
 async function deployerWallet(source: {
-  readonly isLocal: boolean;
+  readonly localFolder: string | undefined;
   readonly key: ResolvedConfigurationVariable | undefined;
   readonly keystore: string;
   readonly askPassword: () => Promise<string>;
@@ -78,8 +84,14 @@ async function deployerWallet(source: {
   if (source.keystore) {
     return readDeployerKey({ keystore: { file: source.keystore, password: source.askPassword } });
   }
-  const privateKey = (await source.key?.get()) || (source.isLocal ? await readLocalKey() : undefined);
-  return readDeployerKey(privateKey === undefined ? {} : { privateKey });
+  const { localFolder } = source;
+  const given = await source.key?.get();
+  if (given) return readDeployerKey({ privateKey: given });
+  if (localFolder === undefined) return readDeployerKey({});
+  const privateKey = await readLocalKey(localFolder);
+  if (privateKey !== undefined) return readDeployerKey({ privateKey });
+  const hint = "npm run contracts:node starts a local chain, and makes a key for it";
+  throw new GridrootError("key-missing", `${localFolder} has no key: ${hint}`);
 }
 
 async function compilerInput(name: "Settlement" | "AccessManager", deployed: string): Promise<CompilerInput> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.30;
 
+import {IAuthoritySet} from "../src/IAuthoritySet.sol";
 import {IClaims} from "../src/IClaims.sol";
 import {ICreditToken} from "../src/ICreditToken.sol";
 import {ISettlementTypes} from "../src/ISettlementTypes.sol";
@@ -34,6 +35,14 @@ contract RefusalsTest is WindowTest {
         refuseEveryFlippedBit(abi.encodeCall(IClaims.claimBatch, (REGION, record, pair, proof)));
     }
 
+    function test_ABatchThatMintsNothingSaysNothing() public {
+        (ISettlementTypes.Record memory record, ISettlementTypes.Leaf[] memory leaves) = mature(6);
+        ledger.claimBatch(REGION, record, leaves, new ISettlementTypes.Node[](0));
+        vm.recordLogs();
+        ledger.claimBatch(REGION, record, leaves, new ISettlementTypes.Node[](0));
+        vm.assertEq(vm.getRecordedLogs().length, 0);
+    }
+
     /// @dev The authorities even sign the width of the node's level as the number of leaves, so that the rest of a
     /// node's path has the length of a leaf's; and the leaf has the node's sum, and of its hash what it can hold.
     function testFuzz_NoNodePassesForALeaf(uint256 seed, uint256 count, uint256 level, uint256 place) public {
@@ -62,6 +71,33 @@ contract RefusalsTest is WindowTest {
         ledger.claimBatch(REGION, record, forged, path);
     }
 
+    /// @dev Each signature has a twin with the other s, which recovers the same signer. Posts have a check of their own.
+    function test_AMalleatedSignatureCountsNowhere() public {
+        ISettlementTypes.Settlement memory settlement = postNext(REGION);
+        ISettlementTypes.Record memory parent;
+        bytes memory refusal = abi.encodeWithSelector(IAuthoritySet.InvalidSignature.selector, uint256(0));
+        bytes memory signatures = malleated(3, 5, ledger.vetoDigest(settlement));
+        vm.expectRevert(refusal);
+        ledger.veto(settlement, parent, signatures);
+
+        ISettlementTypes.Rotation memory rotation = ISettlementTypes.Rotation(
+            1,
+            THRESHOLD,
+            VETO_THRESHOLD,
+            authorities()
+        );
+        signatures = malleated(0, THRESHOLD, ledger.rotationDigest(rotation));
+        vm.expectRevert(refusal);
+        ledger.proposeRotation(rotation, signatures);
+
+        ISettlementTypes.Settlement memory other = postNext(OTHER_REGION);
+        (other.region, other.dataHash) = (REGION, 0);
+        signatures = malleated(0, 1, ledger.digest(settlement));
+        bytes memory honest = signaturesFrom(0, 1, ledger.digest(other));
+        vm.expectRevert(refusal);
+        ledger.reportEquivocation(settlement, signatures, other, honest);
+    }
+
     function test_TheZeroAddressLetsNobodySpend() public {
         vm.expectRevert(abi.encodeWithSelector(ICreditToken.ERC20InvalidApprover.selector, address(0)));
         ledger.transferFrom(address(0), address(this), 0);
@@ -85,6 +121,24 @@ contract RefusalsTest is WindowTest {
         ISettlementTypes.Settlement memory last = postNext(REGION);
         vm.assertEq(last.round, type(uint16).max);
         refuseVeto(last, parent, abi.encodeWithSignature("Panic(uint256)", 0x11));
+    }
+
+    /// @dev The twins of the signatures by the authorities from `first` to before `end`.
+    function malleated(
+        uint256 first,
+        uint256 end,
+        bytes32 digest
+    ) private view returns (bytes memory signatures) {
+        uint256 order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141;
+        for (uint256 i = first; i < end; i++) {
+            (uint8 v, bytes32 r, bytes32 s) = vm.sign(keys[i], digest);
+            signatures = bytes.concat(
+                signatures,
+                r,
+                bytes32(order - uint256(s)),
+                bytes1(v == 27 ? uint8(28) : uint8(27))
+            );
+        }
     }
 
     function mature(

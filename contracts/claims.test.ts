@@ -60,7 +60,7 @@ test("multiproofs of any accounts are accepted, and refused with any bit flipped
       const commitment = { root: tree.root, rootSumWh: tree.rootSumWh, leafCount: tree.leafCount };
       assert.ok(verifyMultiproof(fixture.hasher, commitment, subset, nodes));
 
-      const claim = settlementAbi.encode("claimBatch", [REGION, recordOf(settlement), subset, nodes]) as Hex;
+      const claim = settlementAbi.encode("claimBatch", [REGION, recordOf(settlement), subset, nodes]);
       assert.equal(await answer(claim), "accepted");
       for (const bit of bits) {
         // What comes after the selector: offsets, record, leaves and nodes.

@@ -89,8 +89,6 @@ export class ContractAbi<Types extends AbiTypes> {
   ): { readonly name: keyof Types["errors"] & string; readonly given: readonly unknown[] } | undefined {
     // ethers has no answer for less than a selector, such as the revert of calldata that cannot be decoded.
     const parsed = data.length < 10 ? null : this.#interface.parseError(data);
-    return parsed === null
-      ? undefined
-      : { name: parsed.name as keyof Types["errors"] & string, given: [...parsed.args] };
+    return parsed === null ? undefined : { name: parsed.name, given: [...parsed.args] };
   }
 }

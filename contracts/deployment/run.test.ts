@@ -245,7 +245,7 @@ test("a resumed deployment needs no logs of all blocks", async (t) => {
   await provider.send("hardhat_mine", ["0x9c4"]);
   const manifest = await run();
   assert.deepEqual(manifest?.left, []);
-  const [manager, settlement] = manifest!.contracts;
+  const [manager, settlement] = manifest.contracts;
   assert.ok(settlement!.block - manager!.block > 2_500);
 });
 

@@ -96,7 +96,8 @@ test("a restarted chain has the same blocks, state and receipts, and goes on", a
   await assert.rejects(first.provider.send("eth_sendRawTransaction", ["no transaction"]));
   const reverted = await signer.sendTransaction({ to: address, data: "0xffffffff", gasLimit: 100_000n });
   await first.chain.mine(3);
-  await first.provider.send("eth_sendRawTransaction", [await transfer(3)]);
+  const nonce = await first.provider.getTransactionCount(signer.address);
+  await first.provider.send("eth_sendRawTransaction", [await transfer(nonce)]);
   await first.provider.send("evm_mine", []);
   const before = await hashes(first.provider);
   const balance = await first.provider.getBalance(signer.address);
@@ -106,7 +107,7 @@ test("a restarted chain has the same blocks, state and receipts, and goes on", a
   assert.deepEqual(await hashes(second.provider), before);
   assert.equal(await second.provider.getBalance(signer.address), balance);
   assert.equal((await second.provider.getTransactionReceipt(reverted.hash))?.status, 0);
-  await second.provider.send("eth_sendRawTransaction", [await transfer(4)]);
+  await second.provider.send("eth_sendRawTransaction", [await transfer(nonce + 1)]);
   assert.equal(await second.provider.getBlockNumber(), before.length);
 });
 

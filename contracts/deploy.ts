@@ -1,9 +1,9 @@
 import type { Provider, Signer } from "ethers/providers";
 import type { Hex } from "../domain/settlement/settlement.ts";
 import { GridrootError } from "../service/errors.ts";
-import { settlementAbi } from "./artifact.ts";
 import { contractError } from "./client.ts";
 import { installDeterministicDeployer } from "./deployment/deterministic-deployer.ts";
+import { findCreation } from "./deployment/manifest.ts";
 import { type DeploymentPlan, type Step, missingSteps, planDeployment } from "./deployment/plan.ts";
 import { GOVERNANCE_ROLES, type GovernanceTerms } from "./deployment/governance.ts";
 import type { DeploymentTerms, RegionDeployment } from "./deployment/terms.ts";
@@ -62,8 +62,9 @@ export async function deploySettlement(
       `only the owner may ${skipped.map(({ name }) => name).join(", ")}`,
     );
   }
-  const { address } = plan.settlement;
-  return { address, block: await deploymentBlock(address, dependencies.provider) };
+  const { provider, fromBlock = 0 } = dependencies;
+  const { block } = await findCreation(plan.settlement, fromBlock, provider);
+  return { address: plan.settlement.address, block };
 }
 
 /**
@@ -98,14 +99,6 @@ async function perform({ name, to, data }: Step, signer: Signer, provider: Provi
     const { code, message, retryable } = contractError(cause);
     throw new GridrootError(code, `${name}: ${message}`, { cause, retryable });
   }
-}
-
-/** The block of the constructor's event. Rejects with `contract-changed` where there is none. */
-export async function deploymentBlock(address: Hex, provider: Provider): Promise<number> {
-  const topics = settlementAbi.topics("AuthoritySetChanged", { epoch: 1 });
-  const [log] = await provider.getLogs({ address, topics, fromBlock: 0, toBlock: "latest" });
-  if (log === undefined) throw new GridrootError("contract-changed", `no constructor event at ${address}`);
-  return log.blockNumber;
 }
 
 function termsOf(deployment: SettlementDeployment): DeploymentTerms {

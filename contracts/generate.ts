@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFile, readdir, writeFile } from "node:fs/promises";
-import { typesOf } from "./abi-types.ts";
+import { type NamedAbi, typesOf } from "./abi-types.ts";
 
 /**
  * Writes `contracts/generated/*` from what `hardhat build` left in `artifacts/`, so that nothing else of Gridroot
@@ -50,9 +50,11 @@ export async function readArtifact(
   return { artifact, buildInfo: JSON.parse(await readFile(file, "utf8")) as BuildInfo };
 }
 
-/** The text of the generated file for the current artifact. */
-async function generate(name: ContractName): Promise<string> {
-  const { artifact, buildInfo } = await readArtifact(name);
+/** The text of the generated file for what was compiled. */
+async function generate(
+  name: ContractName,
+  { artifact, buildInfo }: { readonly artifact: Artifact; readonly buildInfo: BuildInfo },
+): Promise<string> {
   const { viaIR, optimizer, evmVersion, metadata } = buildInfo.input.settings;
   const generated = {
     contractName: name,
@@ -70,11 +72,14 @@ async function generate(name: ContractName): Promise<string> {
 }
 
 if (import.meta.main) {
-  const names = Object.keys(CONTRACTS) as ContractName[];
   const texts = new Map<string, string>();
-  for (const name of names) texts.set(`${name}.json`, await generate(name));
-  const contracts = names.map(async (name) => ({ name, abi: (await readArtifact(name)).artifact.abi }));
-  texts.set("abi.ts", typesOf(await Promise.all(contracts)));
+  const contracts: NamedAbi[] = [];
+  for (const name of Object.keys(CONTRACTS) as ContractName[]) {
+    const compiled = await readArtifact(name);
+    texts.set(`${name}.json`, await generate(name, compiled));
+    contracts.push({ name, abi: compiled.artifact.abi });
+  }
+  texts.set("abi.ts", typesOf(contracts));
   for (const [name, text] of texts) {
     const file = new URL(`./generated/${name}`, import.meta.url);
     if (!process.argv.includes("--check")) await writeFile(file, text);

@@ -137,8 +137,11 @@ export async function writeManifest(
   return manifest;
 }
 
-/** By the event of its constructor. */
-async function findCreation(
+/**
+ * Where the contract was made, by its constructor's event; it has no logs before `fromBlock`. Rejects with
+ * `contract-changed` where there is none.
+ */
+export async function findCreation(
   { name, address }: PlannedContract,
   fromBlock: number,
   provider: Provider,

@@ -6,37 +6,13 @@ import { test, type TestContext } from "node:test";
 import { keccak256 } from "ethers/crypto";
 import { chainProvider, settlementClient } from "../client.ts";
 import { type HardhatNode, startHardhatNode } from "../local-chain/hardhat-node.ts";
-import { testAccounts, testWallet } from "../test/chain-fixture.ts";
+import { testAccounts } from "../test/chain-fixture.ts";
+import { AMOY, TERMS, deployer, someone } from "../test/deployment-terms.ts";
 import { accessManagerAbi, settlementAbi } from "../artifact.ts";
 import { installDeterministicDeployer } from "./deterministic-deployer.ts";
 import { GOVERNANCE_ROLES, ROLE_FUNCTIONS } from "./governance.ts";
 import { LOCAL_CHAIN_ID, runDeployment } from "./run.ts";
 import { GridrootError } from "../../service/errors.ts";
-
-const AMOY = 80_002;
-const deployer = testWallet(1);
-const someone = (n: number) => `0x${keccak256(testWallet(n).address).slice(26)}`;
-const holder = (n: number, delayS = 0) => ({ account: someone(n), delayS });
-
-const TERMS = {
-  label: "test-1",
-  intervalLengthS: 900,
-  windowS: 129_600,
-  threshold: 2,
-  vetoThreshold: 1,
-  authorities: [11, 12, 13].map(someone),
-  governance: {
-    admin: holder(21, 604_800),
-    authoritySet: holder(22),
-    caps: holder(23, 3_600),
-    pause: holder(24),
-    rulings: holder(25),
-  },
-  regions: [
-    { regionId: 1, name: "bangkok", capWh: "5000000000", startInterval: 900_000 },
-    { regionId: 2, name: "northern", capWh: "7000000000", startInterval: 900_000 },
-  ],
-};
 
 /** A chain on which nothing is deployed, and a folder for the manifest. */
 async function startChain(t: TestContext, chainId = AMOY) {

@@ -12,26 +12,12 @@ import { concat } from "ethers/utils";
 import { encryptKeystoreJson } from "ethers/wallet";
 import { chainProvider } from "../client.ts";
 import { startHardhatNode } from "../local-chain/hardhat-node.ts";
-import { testAccounts, testWallet } from "../test/chain-fixture.ts";
+import { testAccounts } from "../test/chain-fixture.ts";
+import { AMOY, TERMS, deployer } from "../test/deployment-terms.ts";
 import { DETERMINISTIC_DEPLOYER, installDeterministicDeployer } from "./deterministic-deployer.ts";
-import { GOVERNANCE_ROLES } from "./governance.ts";
 import type { DeploymentManifest } from "./manifest.ts";
 
-const AMOY = 80_002;
 const REPOSITORY = new URL("../../", import.meta.url);
-const deployer = testWallet(1);
-const someone = (n: number) => `0x${keccak256(testWallet(n).address).slice(26)}`;
-const holder = { account: someone(21), delayS: 0 };
-const TERMS = {
-  label: "test-1",
-  intervalLengthS: 900,
-  windowS: 129_600,
-  threshold: 2,
-  vetoThreshold: 1,
-  authorities: [11, 12, 13].map(someone),
-  governance: Object.fromEntries(GOVERNANCE_ROLES.map((role) => [role, holder])),
-  regions: [{ regionId: 1, name: "bangkok", capWh: "5000000000", startInterval: 900_000 }],
-};
 
 interface CompilerInput {
   readonly settings: object;

@@ -321,7 +321,7 @@ describe("Kafka, three brokers", () => {
     try {
       await load.more(20);
       seen = reader.bounds({ topic, partition: 0 });
-      await delay(500);
+      await load.more(20);
       confirmed = load.confirmed[0]!.length;
     } finally {
       leader.resume();

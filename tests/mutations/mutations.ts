@@ -353,7 +353,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: "await this.#journal!.append(blocks);",
     to: "void this.#journal!.append(blocks);",
     test: "contracts/local-chain/local-chain.test.ts",
-    name: "kill -9 loses no block",
+    name: "a disk that takes no more halts the chain",
   },
   {
     breaks: "8: accept a proof of another length",
@@ -472,8 +472,8 @@ export const MUTATIONS: readonly Mutation[] = [
     file: "event-log/kafka/group-assignment.ts",
     from: "(claimants.get(name) ?? [target]).some((id) => id !== target)",
     to: "false",
-    test: "event-log/kafka/kafka-event-log.distributed.test.ts",
-    name: "each partition has one owner",
+    test: "event-log/kafka/group-assignment.test.ts",
+    name: "what a member claims goes to nobody else",
   },
   {
     breaks: "4: believe a leader that was replaced where the log ends",

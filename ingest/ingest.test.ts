@@ -56,6 +56,28 @@ test("a published reading is in the log when its PUBACK arrives, byte by byte, w
   await client.endAsync();
 });
 
+test("no acknowledgement leaves while its append is under way, though the connection is answered", async () => {
+  await addMeters(backend.pool, "held");
+  const client = new RawClient(worker.port);
+  assert.equal(await client.connect("held", SECRET), 0);
+  const connection = await backend.pool.connect();
+  await connection.query("begin");
+  await connection.query("select from log.head for update");
+  const [first, second] = [
+    publishPacket(rdTopic("held"), reading(1), 1),
+    publishPacket(rdTopic("held"), reading(2), 2, { qos: 2 }),
+  ];
+  // Whatever was answered before the ping arrives before its answer.
+  client.send(first, second, { cmd: "pingreq" });
+  await client.waitFor("pingresp");
+  assert.equal(client.count("puback") + client.count("pubrec"), 0);
+  await connection.query("rollback");
+  connection.release();
+  await client.waitFor("puback");
+  await client.waitFor("pubrec");
+  client.close();
+});
+
 test("acknowledgements leave in the order of receipt", async () => {
   await addMeters(backend.pool, "m2");
   const client = new RawClient(worker.port);

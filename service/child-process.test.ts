@@ -85,3 +85,35 @@ test("a role that dies is started again, until it comes up, and never twice at a
   await child.stop();
   assert.deepEqual((await lives("mortal")).filter(isAlive), []);
 });
+
+test("a role that fails to start again is tried once after each pause", async (t) => {
+  const up = join(folder, "failing.up");
+  await writeFile(up, "");
+  const child = role("failing");
+  await child.start();
+  await rm(up);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  process.kill(child.pid!, "SIGKILL");
+  for (let tries = 0; tries < 4; tries += 1) {
+    await untilNow(() => processes() === 0);
+    if (tries === 3) await writeFile(up, "");
+    t.mock.timers.tick(10_000);
+    assert.equal(processes(), 1);
+  }
+  await untilNow(() => child.isUp);
+  await child.stop();
+});
+
+/** Children of this process that run. */
+function processes(): number {
+  return process.getActiveResourcesInfo().filter((resource) => resource === "ProcessWrap").length;
+}
+
+/** Waits without a timer, which the test holds. */
+async function untilNow(condition: () => boolean): Promise<void> {
+  const deadlineMs = performance.now() + 20_000;
+  while (!condition()) {
+    assert.ok(performance.now() < deadlineMs, "waited 20 s in vain");
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}

@@ -91,10 +91,9 @@ test("sealing waits while Redis is dead and goes on when it is back, with its da
     const told = lines.length;
     await report(it, first, last);
     // The states are written all the same: only the seals wait.
-    const consumed = () => it.rows("select sum(readings)::bigint as n from partition_progress");
     await until(
       "the readings are flushed",
-      async () => (await consumed())[0]?.["n"] === METERS.length * last,
+      async () => (await it.readingsWritten()) === METERS.length * last,
     );
     assert.equal(await it.sealedUntil(), BEGIN + (first - 1) * INTERVAL_S);
     assert.deepEqual(lines.slice(told), [], "an outage is told at its begin, and not again and again");

@@ -194,6 +194,12 @@ export class Aggregation {
     await until(`interval ${intervals} of ${region} is sealed`, sealed, 20_000);
   }
 
+  /** How many readings the ledger has taken into account, all partitions together. */
+  async readingsWritten(): Promise<number> {
+    const [row] = await this.rows("select coalesce(sum(readings), 0)::bigint as n from partition_progress");
+    return Number(row!["n"]);
+  }
+
   /** Rows of a statement, with bigints as numbers. */
   async rows(text: string, values: readonly unknown[] = []): Promise<Record<string, unknown>[]> {
     const result = await this.pool.query<Record<string, unknown>>(text, [...values]);
